@@ -1,0 +1,194 @@
+"""Images with an identity: folders of class folders and CIFAR, selected, preprocessed and batched.
+
+Every image is an `Item` known by its path relative to the data set's root (CIFAR: its index as text) from here to
+the record. Image files are untrusted: one that cannot be read becomes a message, never a blank image.
+"""
+
+import signal
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets, transforms
+from torchvision.transforms import InterpolationMode
+
+from .errors import UserError, one_line
+
+FOLDERS = ("imagenet1k", "imagefolder", "digits")
+CIFAR = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
+DATASETS = (*FOLDERS, *CIFAR)
+DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
+DEFAULT_PATH = "dataset/imagenet2012/val"
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,  # Pillow's answer to a broken PNG
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: `image` its identity, `label` its class index, `index` its place in the source."""
+
+    image: str
+    label: int
+    index: int
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """All images of a data set, class by class and in the source's order within a class."""
+
+    root: Path
+    classes: list[str]  # folder names, or CIFAR's class names
+    items: list[Item]
+    read: Callable[[Item], Image.Image]
+
+    def select(self, labels: Sequence[int] | None = None, images_per_class: int | None = None) -> list[Item]:
+        """The first `images_per_class` items of each of `labels`; all where None. UserError if none is left."""
+        if labels is not None and (unknown := sorted(set(labels) - set(range(len(self.classes))))):
+            raise UserError(
+                f"--labels: {self.root} has no class {unknown[0]}; its labels are 0 to {len(self.classes) - 1}"
+            )
+        wanted, taken, chosen = set(labels if labels is not None else range(len(self.classes))), {}, []
+        for item in self.items:
+            taken[item.label] = taken.get(item.label, 0) + 1
+            if item.label in wanted and taken[item.label] <= (images_per_class or len(self.items)):
+                chosen.append(item)
+        if not chosen:
+            raise UserError(f"{self.root}: no images in the chosen classes; check the folders and --labels")
+        return chosen
+
+
+def open_dataset(name: str, path: str | Path, num_classes: int) -> ImageSet:
+    """The data set `name` (one of DATASETS) at `path`, whose classes must be as many as the head's."""
+    root = Path(path)
+    if not root.is_dir():
+        hint = "; make it with: python scripts/train_digits.py" if name == "digits" else "; give --dataset_path"
+        raise UserError(f"{root}: no such folder{hint}")
+    found = _cifar(name, root) if name in CIFAR else _folder(root)
+    if len(found.classes) != num_classes:
+        raise UserError(
+            f"{root}: {len(found.classes)} classes, but the model's head has {num_classes}; give the whole data set "
+            f"that the head was trained for, and take a part of it with --labels"
+        )
+    return found
+
+
+def _folder(root: Path) -> ImageSet:
+    try:
+        folder = datasets.ImageFolder(str(root), allow_empty=True)
+    except OSError as e:
+        raise UserError(f"{root}: no class folders in it; images belong into one folder per class") from e
+    items = [Item(Path(p).relative_to(root).as_posix(), label, i) for i, (p, label) in enumerate(folder.samples)]
+    if not items:
+        raise UserError(f"{root}: no images in its class folders ({', '.join(datasets.folder.IMG_EXTENSIONS)})")
+    return ImageSet(root, folder.classes, items, lambda item: Image.open(folder.samples[item.index][0]))
+
+
+def _cifar(name: str, root: Path) -> ImageSet:
+    try:
+        source = CIFAR[name](str(root), train=False, download=False)
+    except (RuntimeError, OSError) as e:
+        raise UserError(f"{root}: no sound {name} there ({one_line(e)}); unpack its 'python version' there") from e
+    order = sorted(range(len(source)), key=lambda i: source.targets[i])
+    items = [Item(str(i), source.targets[i], i) for i in order]
+    return ImageSet(root, source.classes, items, lambda item: Image.fromarray(source.data[item.index]))
+
+
+def preprocessing(kind: str, config: ConfigDict) -> transforms.Compose:
+    """Pillow image to normalised (3, S, S), S = `config.img_size`.
+
+    "paper": squashed to S×S, bilinear, ImageNet mean and standard deviation. "native": what the public weights
+    were trained for; Google's ViTs the short side to ⌊S/0.9⌋ (to S from 384 pixels on), bicubic, centre crop,
+    mean and standard deviation 0.5; fine-tuned MAE the short side to 256/224·S, centre crop, ImageNet's.
+    """
+    S = config.img_size
+    if kind == "paper":
+        steps = [transforms.Resize((S, S), InterpolationMode.BILINEAR)]
+    elif config.pool == "cls":
+        steps = [transforms.Resize(S if S >= 384 else int(S / 0.9), InterpolationMode.BICUBIC)]
+    else:
+        steps = [transforms.Resize(S * 256 // 224, InterpolationMode.BICUBIC)]
+    half = kind == "native" and config.pool == "cls"
+    normalise = transforms.Normalize(*((0.5,) * 3, (0.5,) * 3) if half else (IMAGENET_MEAN, IMAGENET_STD))
+    return transforms.Compose([*steps, transforms.CenterCrop(S), transforms.ToTensor(), normalise])
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB; 16-bit greyscale is scaled, where Pillow alone would clip it to white."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Batch:
+    items: list[Item]
+    images: Tensor  # (B, 3, S, S) float32, one per item
+    bad: list[tuple[Item, str]]  # images that could not be read, and why
+
+
+class _Loaded(torch.utils.data.Dataset):
+    def __init__(self, source: ImageSet, items: list[Item], transform: Callable):
+        self.source, self.items, self.transform = source, items, transform
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> tuple[Item, Tensor | str]:
+        try:
+            with self.source.read(self.items[i]) as image:
+                return self.items[i], self.transform(to_rgb(image))
+        except DECODING_ERRORS as e:
+            return self.items[i], one_line(e)
+
+
+def _collate(samples: list[tuple[Item, Tensor | str]]) -> Batch:
+    good = [(item, x) for item, x in samples if isinstance(x, Tensor)]
+    bad = [(item, x) for item, x in samples if isinstance(x, str)]
+    images = torch.stack([x for _, x in good]) if good else torch.empty(0)
+    return Batch([item for item, _ in good], images, bad)
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process answers Ctrl-C
+
+
+def batches(
+    source: ImageSet,
+    items: list[Item],
+    transform: Callable,
+    batch_size: int = 10,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """`items` in order, in batches; the last may be short, and classes mix."""
+    return iter(
+        torch.utils.data.DataLoader(
+            _Loaded(source, items, transform),
+            batch_size=batch_size,
+            num_workers=min(num_workers, -(-len(items) // batch_size)),
+            collate_fn=_collate,
+            worker_init_fn=_start_worker,
+            pin_memory=pin_memory,
+        )
+    )

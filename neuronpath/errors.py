@@ -1,0 +1,19 @@
+"""What can go wrong by the user's hand or the machine's, each with the exit code of the commands."""
+
+
+class UserError(Exception):
+    """Bad input or settings. The message is one line: what is wrong, where, and what to do about it."""
+
+    exit_code = 2
+
+
+class ResourceError(UserError):
+    """Out of memory or disk: the same command resumes where it stopped."""
+
+    exit_code = 4
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The message of `error` on one line, shortened; its type where it has no message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

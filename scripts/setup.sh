@@ -1,0 +1,37 @@
+# Sourced by demo.sh and test.sh: goes to the repository root and sets up and enters .venv there.
+# Usage: source scripts/setup.sh [EXTRA]      EXTRA: an optional extra of pyproject.toml, such as "test"
+# PYTHON names the interpreter to use; otherwise the first of 3.13 … 3.10 that is found.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python python3.13 python3.12 python3.11 python3.10}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "setup: Python 3.10 to 3.13 was not found; install one, or name it: PYTHON=/path/to/python3" >&2
+    return 2
+}
+
+setup() {
+    local extra=${1:+[$1]} python stamp
+    # The stamp names what is installed: .venv is renewed when the requirements or the extra change.
+    stamp=$(cat requirements.txt pyproject.toml | cksum)$extra
+    if [ "$(cat .venv/.stamp 2>/dev/null)" != "$stamp" ] && [ "$(cat .venv/.stamp 2>/dev/null)" != "${stamp%"$extra"}[test]" ]; then
+        python=$(find_python) || return
+        echo "setup: installing into .venv (about 6 GB; a few minutes on a fast network) …" >&2
+        [ -x .venv/bin/python ] || "$python" -m venv .venv || {
+            echo "setup: '$python -m venv .venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2
+            return 2
+        }
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt || return
+        [ -z "$extra" ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extra" || return
+        echo "$stamp" > .venv/.stamp
+    fi
+    # shellcheck disable=SC1091
+    source .venv/bin/activate
+}
+
+setup "$@"
