@@ -1,0 +1,13 @@
+"""NeuronPath: which few neurons carry a Vision Transformer's decision, layer by layer.
+
+Letters, everywhere: B images · T tokens · N neuron tokens · D width · H FFN units per layer · L layers (0-based) ·
+C classes · m integration nodes · K neurons kept per layer · R rows, images × nodes. F is the softmax probability of
+the target class; h̄ the activations of the unperturbed forward, w̄ those of one neuron.
+"""
+
+from .checkpoint import load
+from .quadrature import Quadrature
+from .score import score_path
+from .search import NeuronPath, activation_path, find_path
+
+__all__ = ["NeuronPath", "Quadrature", "activation_path", "find_path", "load", "score_path"]

@@ -57,14 +57,10 @@ def save(model: VisionTransformer, checkpoint: str | Path) -> None:
 
 
 def sha256(checkpoint: str | Path) -> str:
-    with Path(checkpoint).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file) -> str:
     digest = hashlib.sha256()
-    while block := file.read(2**20):
-        digest.update(block)
+    with Path(checkpoint).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -79,10 +75,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError, MemoryError) as e:
-        raise UserError(
-            f"{path}: not a sound .npz checkpoint ({one_line(e)}); download or copy it again"
-        ) from e
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        MemoryError,
+    ) as e:
+        raise UserError(f"{path}: not a sound .npz checkpoint ({one_line(e)}); download or copy it again") from e
     wrong = [name for name, a in arrays.items() if not isinstance(a, np.ndarray) or a.dtype.kind != "f"]
     if wrong:
         raise UserError(f"{path}: not floating-point arrays: {', '.join(wrong[:10])}; is this a ViT checkpoint?")

@@ -46,11 +46,10 @@ DECODING_ERRORS = (
 
 @dataclass(frozen=True)
 class Item:
-    """One image: `image` its identity, `label` its class index, `index` its place in the source."""
+    """One image: `image` its identity, `label` its class index."""
 
     image: str
     label: int
-    index: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,12 @@ class ImageSet:
     root: Path
     classes: list[str]  # folder names, or CIFAR's class names
     items: list[Item]
-    read: Callable[[Item], Image.Image]
+    arrays: np.ndarray | None = None  # CIFAR's images, (n, 32, 32, 3) uint8; None where images are files
+
+    def read(self, item: Item) -> Image.Image:
+        if self.arrays is not None:
+            return Image.fromarray(self.arrays[int(item.image)])
+        return Image.open(self.root / item.image)
 
     def select(self, labels: Sequence[int] | None = None, images_per_class: int | None = None) -> list[Item]:
         """The first `images_per_class` items of each of `labels`; all where None. UserError if none is left."""
@@ -98,10 +102,10 @@ def _folder(root: Path) -> ImageSet:
         folder = datasets.ImageFolder(str(root), allow_empty=True)
     except OSError as e:
         raise UserError(f"{root}: no class folders in it; images belong into one folder per class") from e
-    items = [Item(Path(p).relative_to(root).as_posix(), label, i) for i, (p, label) in enumerate(folder.samples)]
+    items = [Item(Path(p).relative_to(root).as_posix(), label) for p, label in folder.samples]
     if not items:
         raise UserError(f"{root}: no images in its class folders ({', '.join(datasets.folder.IMG_EXTENSIONS)})")
-    return ImageSet(root, folder.classes, items, lambda item: Image.open(folder.samples[item.index][0]))
+    return ImageSet(root, folder.classes, items)
 
 
 def _cifar(name: str, root: Path) -> ImageSet:
@@ -110,8 +114,7 @@ def _cifar(name: str, root: Path) -> ImageSet:
     except (RuntimeError, OSError) as e:
         raise UserError(f"{root}: no sound {name} there ({one_line(e)}); unpack its 'python version' there") from e
     order = sorted(range(len(source)), key=lambda i: source.targets[i])
-    items = [Item(str(i), source.targets[i], i) for i in order]
-    return ImageSet(root, source.classes, items, lambda item: Image.fromarray(source.data[item.index]))
+    return ImageSet(root, source.classes, [Item(str(i), source.targets[i]) for i in order], source.data)
 
 
 def preprocessing(kind: str, config: ConfigDict) -> transforms.Compose:
@@ -125,7 +128,7 @@ def preprocessing(kind: str, config: ConfigDict) -> transforms.Compose:
     if kind == "paper":
         steps = [transforms.Resize((S, S), InterpolationMode.BILINEAR)]
     elif config.pool == "cls":
-        steps = [transforms.Resize(S if S >= 384 else int(S / 0.9), InterpolationMode.BICUBIC)]
+        steps = [transforms.Resize(S if S >= 384 else S * 10 // 9, InterpolationMode.BICUBIC)]
     else:
         steps = [transforms.Resize(S * 256 // 224, InterpolationMode.BICUBIC)]
     half = kind == "native" and config.pool == "cls"
@@ -179,7 +182,6 @@ def batches(
     transform: Callable,
     batch_size: int = 10,
     num_workers: int = 0,
-    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """`items` in order, in batches; the last may be short, and classes mix."""
     return iter(
@@ -189,6 +191,5 @@ def batches(
             num_workers=min(num_workers, -(-len(items) // batch_size)),
             collate_fn=_collate,
             worker_init_fn=_start_worker,
-            pin_memory=pin_memory,
         )
     )

@@ -120,9 +120,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(config.patch_size, D)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, D))
-        self.blocks = nn.ModuleList(
-            Block(D, config.num_heads, config.mlp_dim) for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(D, config.num_heads, config.mlp_dim) for _ in range(config.depth))
         if config.pool == "cls":
             self.norm = LayerNorm(D)
         else:

@@ -19,6 +19,7 @@ have the same interface and differ in how they come by the gradient of the path'
     G = prefix.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .model import VisionTransformer
 from .quadrature import Quadrature
+
+# PyTorch's own forward mode compiles its rules with a function that it deprecated itself.
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ def write(model: VisionTransformer, z: Tensor, layer: int, out: Tensor) -> Tenso
 def probability(logits: Tensor, targets: Tensor) -> Tensor:
     """F: the softmax probability of each row's target class, (R, C) and (R,) to (R,)."""
     return logits.softmax(-1).gather(-1, targets[:, None])[:, 0]
+
+
+def resolve_targets(targets: Tensor, logits: Tensor) -> Tensor:
+    """`targets` (B,) with the predicted class of `logits` (B, C) in the place of negative ones."""
+    return targets.where(targets >= 0, logits.argmax(-1))
 
 
 class Prefix:

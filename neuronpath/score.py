@@ -4,7 +4,16 @@ import torch
 from torch import Tensor
 
 from .model import VisionTransformer
-from .prefix import Plain, ReversePrefix, default_rows, gather_neurons, image_groups, plain_forward, prefixes
+from .prefix import (
+    Plain,
+    ReversePrefix,
+    default_rows,
+    gather_neurons,
+    image_groups,
+    plain_forward,
+    prefixes,
+    resolve_targets,
+)
 from .quadrature import Quadrature
 
 PAPER = Quadrature("right", 20)
@@ -22,9 +31,10 @@ def score_path(
 
     S[t] = Σ_{n∈P} w̄_n[t] and G[t] = Σ_k ω_k Σ_{n∈P} ∂F/∂w_n[t] at α_k·w̄_P; F is the probability of the target.
 
-    images (B, 3, height, width) and targets (B,), on the model's device; path (B, l, K): K distinct neurons in
-    each of the first l ≤ L layers. Returns (B,), in units of probability. ValueError for a path of another shape.
-    Cost per image and node for l = L: L-1 blocks forward and backward (CLS head), a third of that (mean head).
+    images (B, 3, height, width) and targets (B,) class indices (negative: the predicted class), on the model's
+    device; path (B, l, K): K distinct neurons in each of the first l ≤ L layers. Returns (B,), in units of
+    probability. ValueError for a path of another shape. Cost per image and node for l = L: L-1 blocks forward and
+    backward (CLS head), a third of that (mean head).
     """
     check_path(model, len(images), path)
     rows = internal_batch_size or default_rows(model, images.device)
@@ -40,6 +50,7 @@ def score_plain(
     model: VisionTransformer, plain: Plain, targets: Tensor, path: Tensor, quadrature: Quadrature, rows: int
 ) -> Tensor:
     """`score_path` where the plain forward is at hand."""
+    targets = resolve_targets(targets, plain.logits)
     G = 0
     for prefix in prefixes(ReversePrefix, model, plain, targets, quadrature, rows):
         for layer in range(path.shape[1]):

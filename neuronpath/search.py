@@ -18,6 +18,7 @@ from .prefix import (
     image_groups,
     plain_forward,
     prefixes,
+    resolve_targets,
 )
 from .quadrature import Quadrature
 from .score import PAPER, score_plain
@@ -51,10 +52,11 @@ def find_path(
     With P the neurons found in layers 0..l-1, clamped and ramped, and the whole layer l ramped at once, candidate
     j scores s_j = Σ_t (S[t] + w̄_j[t])·(G[t] + g_j[t]), g_j[t] = Σ_k ω_k ∂F/∂h_j[t]; the best k join P.
 
-    images (B, 3, height, width) and targets (B,), on the model's device. `search`: "layer" is the whole-layer
+    images (B, 3, height, width) and targets (B,) class indices, on the model's device; a negative target stands
+    for the predicted class. `search`: "layer" is the whole-layer
     shortcut of the released code. `internal_batch_size`: most rows (images × nodes) at once; it bounds the memory
-    and does not change the result. Raises ValueError for a bad `k` or `search`, FloatingPointError (naming layer
-    and image) where a score is not finite. Cost for L = 12 with the CLS head, both paths and scores included:
+    and does not change the result. Raises ValueError for a bad `k` or `search`, NonFiniteError where a score is not
+    finite. Cost for L = 12 with the CLS head, both paths and scores included:
     about 156 block passes per image and node (`neuronpath.cost`).
     """
     if search != "layer":
@@ -64,7 +66,9 @@ def find_path(
     rows = internal_batch_size or default_rows(model, images.device)
     groups = image_groups(quadrature, rows, images, targets)
     found = [_find(model, plain_forward(model, x), y, quadrature, k, rows) for x, y in groups]
-    return NeuronPath(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(NeuronPath)))
+    whole = NeuronPath(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(NeuronPath)))
+    _check_finite(whole)
+    return whole
 
 
 def activation_path(model: VisionTransformer, images: Tensor, k: int = 1) -> Tensor:
@@ -75,19 +79,21 @@ def activation_path(model: VisionTransformer, images: Tensor, k: int = 1) -> Ten
 def choose(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of `scores` (B, H), best first, ties by lowest index: (B, k), and the margin (B,).
 
-    Margin: (s_(k) - s_(k+1)) / max_j |s_j|; 0 if that maximum is 0, 1 if k = H.
+    Margin: (s_(k) - s_(k+1)) / max_j |s_j|; 0 if that maximum is 0, 1 if k = H, NaN if a score is not finite.
     """
     ranked, order = scores.sort(dim=-1, descending=True, stable=True)
+    largest = scores.abs().amax(-1)  # NaN where a score is NaN
     if k == scores.shape[-1]:
-        return order, torch.ones_like(ranked[:, 0])
-    largest = scores.abs().amax(-1)
-    margin = (ranked[:, k - 1] - ranked[:, k]) / largest
-    return order[:, :k], margin.where(largest != 0, 0)
+        margin = torch.ones_like(largest)
+    else:
+        margin = ((ranked[:, k - 1] - ranked[:, k]) / largest).where(largest != 0, 0)
+    return order[:, :k], margin.where(largest.isfinite(), torch.nan)
 
 
 def _find(
     model: VisionTransformer, plain: Plain, targets: Tensor, quadrature: Quadrature, k: int, rows: int
 ) -> NeuronPath:
+    targets = resolve_targets(targets, plain.logits)
     path, score, margin = _layer_search(model, plain, targets, quadrature, k, rows)
     base = _activation_path(plain, k)
     return NeuronPath(
@@ -106,7 +112,7 @@ def _layer_search(model, plain, targets, quadrature, k, rows) -> tuple[Tensor, T
     """Path (B, L, k), score (B,), margin (B, L)."""
     parts = _search_prefixes(model, plain, targets, quadrature, rows)
     S = torch.zeros_like(plain.hidden[0][..., 0])  # (B, N)
-    path, margin, largest = [], [], []
+    path, margin = [], []
     for layer, h in enumerate(plain.hidden):
         G, g = 0, 0
         for prefix in parts:
@@ -120,9 +126,7 @@ def _layer_search(model, plain, targets, quadrature, k, rows) -> tuple[Tensor, T
         S = S + gather_neurons(h, chosen).sum(-1)
         path.append(chosen)
         margin.append(m)
-        largest.append(scores.abs().amax(-1))
     G = sum(prefix.finish() for prefix in parts)
-    _check_finite(torch.stack(largest, 1))
     return torch.stack(path, 1), (S * G).mean(1), torch.stack(margin, 1)
 
 
@@ -142,10 +146,18 @@ def _mean_activation(plain: Plain, path: Tensor) -> Tensor:
     return torch.stack([gather_neurons(h, p).mean(1) for h, p in zip(plain.hidden, path.unbind(1), strict=True)], 1)
 
 
-def _check_finite(largest: Tensor) -> None:
-    """Raise where a layer's largest |score| (B, L) is not finite, so that NaN is never a chosen neuron."""
-    bad = (~torch.isfinite(largest)).nonzero()
+class NonFiniteError(FloatingPointError):
+    """Scores that are not finite: `image` its index in the batch, `layer` the first such layer."""
+
+    def __init__(self, image: int, layer: int):
+        super().__init__(f"image {image} of the batch: the scores of layer {layer} are not finite")
+        self.image, self.layer = image, layer
+
+
+def _check_finite(found: NeuronPath) -> None:
+    """Raise rather than let NaN be the chosen neuron; a GPU is asked once per batch."""
+    last = (found.score + found.base_score)[:, None]
+    bad = (~torch.cat((found.margin, last), 1).isfinite()).nonzero()
     if len(bad):
         image, layer = bad[0].tolist()
-        raise FloatingPointError(f"scores of layer {layer} are not finite for image {image} of the batch")
-
+        raise NonFiniteError(image, min(layer, found.margin.shape[1] - 1))

@@ -1,0 +1,185 @@
+"""From a checkpoint and a data set to per-label records: the loop that all extraction scripts share."""
+
+import subprocess
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import options as opt
+from .checkpoint import load, sha256
+from .data import DEFAULT_PATH, DEFAULT_PATHS, Batch, batches, open_dataset, preprocessing
+from .errors import UserError
+from .model import VisionTransformer
+from .quadrature import Quadrature
+from .records import check_record
+from .search import NonFiniteError, find_path
+from .store import Store
+from .summary import Summary
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one extraction script computes.
+
+    Results go to results/`folder`/<model>. `records(model, images, targets, options)` gives per image its record
+    but for `image` and `label`: `keys`. `scores`: those that are scores, with their names in the summary; the first
+    is shown while it runs.
+    """
+
+    name: str
+    folder: str
+    keys: tuple[str, ...]
+    scores: dict[str, str]
+    records: Callable[[VisionTransformer, Tensor, Tensor, Namespace], list[dict]]
+
+
+def joint_attribution(model: VisionTransformer, images: Tensor, targets: Tensor, options: Namespace) -> list[dict]:
+    """Neuron path and activation path of each image."""
+    quadrature = Quadrature(options.quadrature, options.ig_total_step)
+    found = find_path(
+        model, images, targets, quadrature, search=options.search, internal_batch_size=options.internal_batch_size
+    )
+    targets = targets.where(targets >= 0, found.logits.argmax(-1))
+    columns = {
+        "pred": found.logits.argmax(-1),
+        "prob": found.logits.softmax(-1).gather(1, targets[:, None])[:, 0],
+        "ja": found.path,
+        "ja_score": found.score,
+        "ja_act": found.activation,
+        "base": found.base_path,
+        "base_score": found.base_score,
+        "base_act": found.base_activation,
+        "margin": found.margin,
+    }
+    columns = {key: column.tolist() for key, column in columns.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+JOINT_ATTR = Job("joint_attr", "ja", {"ja_score": "neuron path", "base_score": "activation path"}, joint_attribution)
+
+
+def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """The script of `job`: exit code 0, or 3 where images were skipped. UserError for a user's mistake."""
+    options = parse(description, arguments)
+    model = load(options.pretrain_weight, options.model_type, options.img_size, options.device, options.dtype)
+    source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
+    items = source.select(options.labels, options.images_per_class)
+    if isinstance(options.target, int) and options.target >= model.config.num_classes:
+        raise UserError(f"--target {options.target}: the model's classes are 0 to {model.config.num_classes - 1}")
+    directory = options.output_dir or opt.ROOT / "results" / job.folder / _model_name(options)
+    summary = Summary(job.scores)
+    started = time.perf_counter()
+    with Store(
+        directory,
+        options.output_prefix,
+        provenance(job, options, model),
+        source.items,
+        items,
+        options.overwrite,
+        check=lambda record: check_record(record, model.config, job.keys),
+        earlier=summary.add,
+    ) as store:
+        resumed = summary.images
+        skipped = _run(job, options, model, source, store, summary, len(items))
+        file = store.write_skipped(skipped)
+    print(summary.text(job.name, resumed, time.perf_counter() - started, directory, options.output_prefix))
+    if skipped:
+        print(f"skipped     {len(skipped)} unreadable images, listed in {file.resolve()}")
+    return 3 if skipped else 0
+
+
+def parse(description: str, arguments: Sequence[str] | None) -> Namespace:
+    """The options with what follows from them: default paths, `device` and `dtype`."""
+    parser = opt.Parser(description)
+    for add in (opt.add_data, opt.add_model, opt.add_attribution, opt.add_output):
+        add(parser)
+    options = parser.parse_args(arguments)
+    if options.dataset_path is None:
+        options.dataset_path = opt.ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
+    if options.no_cuda:
+        options.device = torch.device("cpu")
+    options.dtype = opt.PRECISIONS[options.precision]
+    return options
+
+
+def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
+    """What args.json says; `settings` is what a resumed run must agree with."""
+    settings = {
+        "dataset": options.dataset,
+        "checkpoint_sha256": sha256(options.pretrain_weight),
+        **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
+        "preprocess": options.preprocess,
+        "target": options.target,
+        "quadrature": options.quadrature,
+        "ig_total_step": options.ig_total_step,
+        "search": options.search,
+        "topK": 1,
+        "precision": options.precision,
+    }
+    shown = {key: value for key, value in vars(options).items() if key != "dtype"}
+    return {
+        "job": job.name,
+        "settings": settings,
+        "options": {key: _plain(value) for key, value in shown.items()},
+        "versions": {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
+    }
+
+
+def _run(job: Job, options, model, source, store: Store, summary: Summary, total: int) -> list[dict]:
+    """Compute and write the pending records; the images skipped."""
+    skipped = []
+    transform = preprocessing(options.preprocess, model.config)
+    with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True) as bar:
+        for batch in batches(source, store.pending, transform, options.batch_size, options.num_workers):
+            for item, message in batch.bad:
+                if options.on_bad_image == "fail":
+                    raise UserError(
+                        f"{source.root / item.image}: cannot be read ({message}); replace it or use --on_bad_image skip"
+                    )
+                skipped.append({"image": item.image, "label": item.label, "error": message})
+                store.skip(item)
+            if batch.items:
+                for item, record in zip(batch.items, _records(job, options, model, batch), strict=True):
+                    record = {"image": item.image, "label": item.label, **record}
+                    store.write(item, record)
+                    summary.add(record)
+            bar.set_postfix_str(summary.running(), refresh=False)
+            bar.update(len(batch.items) + len(batch.bad))
+    return skipped
+
+
+def _records(job: Job, options: Namespace, model: VisionTransformer, batch: Batch) -> list[dict]:
+    images = batch.images.to(options.device, options.dtype)
+    labels = [item.label for item in batch.items]
+    chosen = {"label": labels, "pred": [-1] * len(labels)}.get(options.target, [options.target] * len(labels))
+    try:
+        return job.records(model, images, torch.tensor(chosen, device=options.device), options)
+    except NonFiniteError as e:
+        raise UserError(
+            f"{batch.items[e.image].image}: the scores of layer {e.layer} are not finite; check the checkpoint, or use "
+            "--precision fp64"
+        ) from e
+
+
+def _model_name(options: Namespace) -> str:
+    return options.pretrain_weight.stem if options.model_type == "auto" else options.model_type
+
+
+def _plain(value):
+    return value if isinstance(value, int | float | str | list | None) else str(value)
+
+
+def _git_commit() -> str | None:
+    """The commit of this code, with "+" where files differ from it; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, cwd=opt.ROOT, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,213 @@
+"""The one set of command-line options, in groups that each command takes what it needs of."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from .configs import CONFIGS
+from .data import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
+from .errors import UserError
+from .quadrature import RULES
+
+ROOT = Path(__file__).resolve().parent.parent  # default paths are relative to it, typed ones to the working folder
+PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
+
+
+class Parser(argparse.ArgumentParser):
+    """No abbreviations; a mistake is a UserError of one line; the help says every default."""
+
+    def __init__(self, description: str):
+        super().__init__(
+            description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the options)")
+
+
+def whole(least: int):
+    """The type of an option that takes a whole number ≥ `least`."""
+
+    def parse(text: str) -> int:
+        if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def labels(text: str) -> list[int]:
+    """'0,5,10-20' as ascending labels."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal()) or not 0 <= int(last) - int(first) < 10**6:
+            raise argparse.ArgumentTypeError(f"must be labels such as 0,5,10-20, not {text!r}")
+        found.update(range(int(first), int(last) + 1))
+    return sorted(found)
+
+
+def target(text: str) -> str | int:
+    if text in ("label", "pred"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be label, pred or a class index, not {text!r}")
+
+
+def device(text: str) -> torch.device:
+    """A device that is there: auto, cpu, cuda, cuda:N or mps."""
+    if text == "auto":
+        text = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, colon, index = text.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in count or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:N or mps, not {text!r}")
+    if int(index or 0) >= count[kind]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not there: this machine has {count[kind]} {kind} device(s)")
+    return torch.device(text)
+
+
+def add_data(parser: Parser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        default="imagenet1k",
+        help="kind of data set: imagenet1k, imagefolder and digits are folders of class folders (default: %(default)s)",
+    )
+    others = ", ".join(f"{path} for {name}" for name, path in DEFAULT_PATHS.items())
+    group.add_argument(
+        "--dataset_path",
+        type=Path,
+        metavar="DIR",
+        help=f"its root; it has as many classes as the model's head (default: {DEFAULT_PATH}; {others})",
+    )
+    group.add_argument(
+        "--labels", type=labels, metavar="LIST", help="class indices to take, such as 0,5,10-20 (default: all)"
+    )
+    group.add_argument(
+        "--images_per_class", type=whole(1), metavar="N", help="only the first N images of each class (default: all)"
+    )
+    group.add_argument(
+        "--preprocess",
+        choices=("paper", "native"),
+        default="paper",
+        help="paper: squash to a square, ImageNet mean/std; native: as the weights were trained (default: %(default)s)",
+    )
+    group.add_argument(
+        "--on_bad_image",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what an unreadable image does: fail ends the run with exit code 2, skip lists it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--num_workers", type=whole(0), default=2, metavar="N", help="processes that load images (default: %(default)s)"
+    )
+
+
+def add_model(parser: Parser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--pretrain_weight", type=Path, required=True, metavar="FILE", help="checkpoint: .npz (required)"
+    )
+    group.add_argument(
+        "--model_type",
+        choices=("auto", *CONFIGS),
+        default="auto",
+        metavar="NAME",
+        help=f"auto reads every dimension from the checkpoint; or {', '.join(CONFIGS)} (default: %(default)s)",
+    )
+    group.add_argument(
+        "--img_size",
+        type=whole(1),
+        metavar="PIXELS",
+        help="side of the square input, a multiple of the patch size (default: a named model's own, usually 224; "
+        "the checkpoint's own for auto)",
+    )
+    group.add_argument(
+        "--device",
+        type=device,
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:N, mps, or auto: the first GPU, else the CPU (default: %(default)s)",
+    )
+    group.add_argument("--no_cuda", action="store_true", help="the same as --device cpu")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of weights, activations and scores; fp64 is for checks (default: %(default)s)",
+    )
+
+
+def add_attribution(parser: Parser) -> None:
+    group = parser.add_argument_group("attribution")
+    group.add_argument(
+        "--ig_total_step",
+        type=whole(1),
+        default=20,
+        metavar="M",
+        help="nodes of the quadrature; cost is proportional (default: %(default)s; 4 do for gauss-legendre)",
+    )
+    group.add_argument(
+        "--quadrature",
+        choices=RULES,
+        default="right",
+        help="rule: right is the paper's, left the released scripts', gauss-legendre the fastest for its precision "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--search",
+        choices=("layer",),
+        default="layer",
+        help="layer: ramp the whole layer at once, as released (default: %(default)s)",
+    )
+    group.add_argument(
+        "--target",
+        type=target,
+        default="label",
+        metavar="CLASS",
+        help="whose probability is attributed: label (the image's own), pred (the predicted class) or a class index "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=whole(1),
+        default=10,
+        metavar="N",
+        help="images per batch, any number (default: %(default)s)",
+    )
+    group.add_argument(
+        "--internal_batch_size",
+        type=whole(1),
+        metavar="ROWS",
+        help="most rows, images × nodes, evaluated at once; lower it where memory is short (default: by the model's "
+        "shape and the kind of device)",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(0),
+        default=42,
+        metavar="N",
+        help="of random numbers; the search uses none (default: %(default)s)",
+    )
+
+
+def add_output(parser: Parser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output_dir", type=Path, metavar="DIR", help="folder for the records (default: results/<job>/<model>)"
+    )
+    group.add_argument(
+        "--output_prefix",
+        default="imgnet_all",
+        metavar="NAME",
+        help="file names begin with it: NAME-<label>.rlt.jsonl (default: %(default)s)",
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="compute the chosen labels anew; without it a rerun resumes"
+    )

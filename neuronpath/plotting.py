@@ -1,0 +1,75 @@
+"""Pictures of what was found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only; no window is ever opened
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+METHODS = {"ja": ("neuron path", "#0072B2"), "base": ("activation path", "#D55E00")}  # Okabe and Ito: colour-blind safe
+
+
+def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str, file: Path) -> list[Path]:
+    """For each record the image, both its paths (layer × neuron index, area by activation) and both their JAS.
+
+    `records` of joint_attr, their images below `root`; `num_neurons` H; `rule` names the quadrature for the caption.
+    Writes `file` with the endings .png and .pdf and returns both.
+    """
+    figure, axes = plt.subplots(
+        len(records),
+        3,
+        figsize=(10, 2.1 * len(records) + 0.9),
+        width_ratios=(1, 4, 1.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    largest = max(abs(a) for record in records for key in METHODS for layer in record[f"{key}_act"] for a in layer)
+    scores = [0, *(record[f"{key}_score"] for record in records for key in METHODS)]
+    spread = max(scores) - min(scores)
+    for (picture, path, score), record in zip(axes, records, strict=True):
+        with Image.open(root / record["image"]) as image:
+            picture.imshow(np.asarray(image.convert("RGB")))
+        picture.set_title(f"label {record['label']}, predicted {record['pred']}", fontsize=9)
+        picture.set_xlabel(record["image"], fontsize=8)
+        picture.set(xticks=[], yticks=[])
+        for row, (key, (name, colour)) in enumerate(METHODS.items()):
+            _draw_path(path, record, key, name, colour, largest)
+            score.barh(row, record[f"{key}_score"], color=colour)
+            score.text(max(0, record[f"{key}_score"]), row, f" {record[f'{key}_score']:.3f}", va="center", fontsize=8)
+        path.set(xticks=range(len(record["ja"])), ylim=(-0.05 * num_neurons, 1.05 * num_neurons), ylabel="neuron index")
+        score.set(yticks=[], ylim=(1.6, -0.6), xlim=(min(scores) - 0.02 * spread, max(scores) + 0.3 * spread))
+        score.axvline(0, color="black", linewidth=0.8)
+        score.spines[["top", "right"]].set_visible(False)
+    axes[0, 1].set_title("paths through the layers (area: |activation|)", fontsize=9)
+    axes[0, 2].set_title("Joint Attribution Score", fontsize=9)
+    axes[-1, 1].set_xlabel("layer")
+    axes[-1, 2].set_xlabel("in units of probability")
+    handles, names = axes[0, 1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
+    figure.supxlabel(
+        f"JAS(P) = (1/N) $\\Sigma_t$ S[t]·G[t], {rule}; n = {len(records)} images. "
+        "The order of the neuron indices carries no meaning.",
+        fontsize=8,
+    )
+    return _save(figure, file)
+
+
+def _draw_path(axes, record: dict, key: str, name: str, colour: str, largest: float) -> None:
+    layers = [layer for layer, neurons in enumerate(record[key]) for _ in neurons]
+    neurons = [neuron for layer in record[key] for neuron in layer]
+    areas = [8 + 160 * abs(a) / largest for layer in record[f"{key}_act"] for a in layer]
+    axes.plot(range(len(record[key])), [layer[0] for layer in record[key]], color=colour, linewidth=1, alpha=0.6)
+    axes.scatter(layers, neurons, s=areas, color=colour, alpha=0.8, edgecolors="white", linewidths=0.5, label=name)
+
+
+def _save(figure, file: Path) -> list[Path]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    written = [file.with_suffix(ending) for ending in (".png", ".pdf")]
+    for target in written:
+        figure.savefig(target, dpi=150)
+    plt.close(figure)
+    return written

@@ -1,0 +1,218 @@
+"""The one writer of results: per-label files, one record per image, resumed where a run stopped.
+
+`{prefix}.args.json` says which job, settings, weights and code made the records; a run whose settings differ is
+refused. A killed run leaves at most a torn last line, which is dropped and computed again.
+
+With `overwrite`, the label files that the run covers get an unfinished twin (`.partial`) before anything else
+happens; it takes the old file's place once it is complete. A later run, with or without `overwrite`, sees the
+twins, so that old records never pass for new ones and a killed run resumes.
+"""
+
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from .data import Item
+from .errors import UserError, one_line
+from .records import UNFINISHED, label_file, label_files, parse_lines
+
+
+class Store:
+    """Records of one run.
+
+    `args`: what goes to args.json; its `job` (text) and `settings` (flat, JSON values) are compared. `known`: all
+    items of the data set, in order; `items`: those of this run. `check(record)` says what is wrong with a record
+    read back, or ""; `earlier(record)` is told every record that an earlier run left for this run's items.
+    UserError, before anything is written, for a folder that does not fit this run.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        prefix: str,
+        args: dict,
+        known: list[Item],
+        items: list[Item],
+        overwrite: bool = False,
+        check: Callable[[dict], str] = lambda record: "",
+        earlier: Callable[[dict], None] = lambda record: None,
+    ):
+        self.directory, self.prefix, self.args = directory, prefix, args
+        self.labels = sorted({item.label for item in items})
+        self._order = {item.image: i for i, item in enumerate(known)}
+        self._images: dict[int, list[str]] = {label: [] for label in self.labels}  # recorded, in the file's order
+        self._files: dict[int, BinaryIO] = {}
+        self._settle_args(overwrite)
+        ends = {}
+        if not overwrite:
+            wanted = {item.image for item in items}
+            members = {label: set() for label in self.labels}
+            for item in known:
+                members.get(item.label, set()).add(item.image)
+            for label in self.labels:
+                ends[label] = self._read(label, members[label], check, lambda r: r["image"] in wanted and earlier(r))
+        self._open(overwrite, ends)
+        done = {image for images in self._images.values() for image in images}
+        self.pending = [item for item in items if item.image not in done]
+        self._left = Counter(item.label for item in self.pending)
+        for label in self.labels:
+            if not self._left[label]:
+                self._complete(label)
+
+    @property
+    def args_file(self) -> Path:
+        return self.directory / f"{self.prefix}.args.json"
+
+    def write(self, item: Item, record: dict) -> None:
+        """Append one image's record and put it on its way to the disk."""
+        line = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
+        if item.label not in self._files:
+            self._files[item.label] = self._working(item.label).open("ab")
+        file = self._files[item.label]
+        file.write(line.encode())
+        file.flush()
+        self._images[item.label].append(item.image)
+        self._count_down(item.label)
+
+    def skip(self, item: Item) -> None:
+        """This image gets no record in this run."""
+        self._count_down(item.label)
+
+    def write_skipped(self, skipped: list[dict]) -> Path:
+        """List the images without a record in `{prefix}.skipped.jsonl`; no file where there are none."""
+        file = self.directory / f"{self.prefix}.skipped.jsonl"
+        if skipped:
+            _replace(file, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in skipped))
+        else:
+            file.unlink(missing_ok=True)
+        return file
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _settle_args(self, overwrite: bool) -> None:
+        """Refuse a folder that holds something else."""
+        elsewhere = "choose another --output_dir or --output_prefix"
+        there = label_files(self.directory, self.prefix)
+        if there and not self.args_file.exists():
+            raise UserError(f"{self.directory}: its {self.prefix} records lack {self.args_file.name}; {elsewhere}")
+        for file in sorted(self.directory.glob("*.args.json")):
+            job, settings, versions = _read_args(file)
+            if job != self.args["job"]:
+                raise UserError(
+                    f"{file}: this folder holds records of another job ({job}); choose another --output_dir"
+                )
+            if file != self.args_file:
+                continue
+            differences = _differences(settings, self.args["settings"])
+            if differences and not overwrite:
+                advice = f"{elsewhere}, or replace them with --overwrite"
+                raise UserError(f"{file}: its records were made with other settings ({differences}); {advice}")
+            if differences and (rest := sorted(there.keys() - set(self.labels))):
+                advice = f"cover them too or {elsewhere}"
+                raise UserError(
+                    f"{file}: label {rest[0]}, not in this run, has other settings ({differences}); {advice}"
+                )
+            if not overwrite and (changed := _differences(versions, self.args["versions"])):
+                warnings.warn(f"{file}: its records were made with other versions ({changed})", stacklevel=4)
+
+    def _read(self, label: int, members: set[str], check: Callable, earlier: Callable) -> int:
+        """Take note of the records that are there; how many bytes of the file they are."""
+        file, images, end = self._working(label), self._images[label], 0
+        if not file.exists():
+            return 0
+        seen = set()
+        for number, line_end, record in parse_lines(file, tear=True):
+            image = record.get("image") if isinstance(record, dict) else None
+            if not isinstance(image, str) or image not in members:
+                fault = f"not a record of an image of label {label} in this data set ({image!r})"
+            elif image in seen:
+                fault = f"a second record of {image}"
+            else:
+                fault = check(record)
+            if fault:
+                advice = "remove the line or start anew with --overwrite"
+                raise UserError(f"{file}, line {number}: {one_line(fault)}; {advice}")
+            seen.add(image)
+            images.append(image)
+            earlier(record)
+            end = line_end
+        return end
+
+    def _open(self, overwrite: bool, ends: dict[int, int]) -> None:
+        """The first writes: everything has been checked."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                for label in self.labels:
+                    if label_file(self.directory, self.prefix, label).exists():
+                        self._partial(label).write_bytes(b"")
+            if overwrite or not self.args_file.exists():
+                _replace(
+                    self.args_file,
+                    json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+                )
+        except OSError as e:
+            raise UserError(f"{self.directory}: cannot be written ({one_line(e)}); choose another --output_dir") from e
+        for label, end in ends.items():
+            file = self._working(label)
+            if file.exists() and file.stat().st_size > end:
+                os.truncate(file, end)
+
+    def _partial(self, label: int) -> Path:
+        file = label_file(self.directory, self.prefix, label)
+        return file.with_name(file.name + UNFINISHED)
+
+    def _working(self, label: int) -> Path:
+        """The file that this label's records are written to: the unfinished twin where there is one."""
+        partial = self._partial(label)
+        return partial if partial.exists() else label_file(self.directory, self.prefix, label)
+
+    def _count_down(self, label: int) -> None:
+        self._left[label] -= 1
+        if not self._left[label]:
+            if label in self._files:
+                self._files.pop(label).close()
+            self._complete(label)
+
+    def _complete(self, label: int) -> None:
+        """Bring a label's records into the data set's order and its file into place."""
+        file, order = self._working(label), [self._order[image] for image in self._images[label]]
+        if order != sorted(order):
+            lines = file.read_bytes().splitlines(keepends=True)
+            _replace(file, b"".join(lines[i] for i in sorted(range(len(order)), key=order.__getitem__)))
+        if file == self._partial(label):
+            file.replace(label_file(self.directory, self.prefix, label))
+
+
+def _replace(file: Path, content: str | bytes) -> None:
+    """Write a file as a whole or not at all."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+    temporary.replace(file)
+
+
+def _read_args(file: Path) -> tuple[str, dict, dict]:
+    """Job, settings and versions of an args.json."""
+    try:
+        args = json.loads(file.read_bytes())
+        return args["job"], dict(args["settings"]), dict(args["versions"])
+    except (ValueError, KeyError, TypeError, OSError) as e:
+        raise UserError(f"{file}: not a settings file ({one_line(e)}); choose another --output_dir") from e
+
+
+def _differences(old: dict, new: dict) -> str:
+    keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in keys)
