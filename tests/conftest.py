@@ -1,47 +1,12 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ml_collections import ConfigDict
+from helpers import random_model, tiny_config
 from PIL import Image
 
 from neuronpath.checkpoint import save
-from neuronpath.model import VisionTransformer
-
-ROOT = Path(__file__).resolve().parent.parent
-NUM_CLASSES = 4
-
-
-def tiny_config(pool: str = "cls", **changes) -> ConfigDict:
-    """Pairwise different sizes, so that a swapped axis cannot pass: patch 3, grid 3, D 20, heads 5, H 28, L 6, C 4."""
-    config = ConfigDict(
-        {
-            "patch_size": 3,
-            "img_size": 9,
-            "width": 20,
-            "depth": 6,
-            "num_heads": 5,
-            "mlp_dim": 28,
-            "num_classes": NUM_CLASSES,
-            "pool": pool,
-        }
-    )
-    config.update(changes)
-    return config
-
-
-def random_model(config: ConfigDict, seed: int = 0, scale: float = 0.35, dtype=torch.float64) -> VisionTransformer:
-    """Random weights of a size that makes the Joint Attribution Scores larger than 0.01."""
-    generator = torch.Generator().manual_seed(seed)
-    model = VisionTransformer(config).to(dtype)
-    for name, parameter in model.named_parameters():
-        values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * scale
-        parameter.data = (values + 1 if "norm" in name and name.endswith("weight") else values).to(dtype)
-    return model.requires_grad_(False).eval()
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +28,3 @@ def image_folder(tmp_path) -> Path:
             pixels = rng.integers(0, 256, (7 + i, 11 - label, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{i:02d}.png")
     return root
-
-
-def run_script(script: str, *arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run a script of the project as users do; its path is relative to the root."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "2"}
-    )
