@@ -1,0 +1,101 @@
+"""Timing of the engine against the plain search, interleaved, beside the machine's own matrix-product rate."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .cost import block_flops, engine_flops, plain_flops
+from .model import VisionTransformer
+from .quadrature import Quadrature
+from .reference import plain_search
+from .search import find_path
+
+GIB = 2**30
+
+
+def contenders(
+    model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None
+) -> dict[str, tuple[Callable, Quadrature, int]]:
+    """Name: what to call, its quadrature, and its operations per image."""
+    right, four = Quadrature("right", steps), Quadrature("gauss-legendre", 4)
+
+    def engine(quadrature: Quadrature) -> None:
+        find_path(model, images, labels, quadrature, internal_batch_size=rows)
+
+    config = model.config
+    return {
+        f"plain search, right {steps}": (
+            lambda q: plain_search(model, images, labels, q),
+            right,
+            plain_flops(config, steps),
+        ),
+        f"engine, right {steps}": (engine, right, engine_flops(config, steps)),
+        "engine, Gauss-Legendre 4": (engine, four, engine_flops(config, 4)),
+    }
+
+
+def compare(
+    model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None, repeats: int
+) -> str:
+    """A table of medians over `repeats` interleaved repetitions."""
+    runs = contenders(model, images, labels, steps, rows)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    rates, peak = [], {}
+    for name in reversed(runs):  # warm-up, the smallest first: a process' peak memory only grows
+        peak[name] = _peak_memory(images.device, lambda run=runs[name]: run[0](run[1]))
+    for _ in range(repeats):
+        rates.append(product_rate(images))
+        for name, (run, quadrature, _) in runs.items():
+            seconds[name].append(_time(images.device, lambda run=run, q=quadrature: run(q)))
+    first = next(iter(runs))
+    lines = [
+        "| | s/image | speed-up, median (least-most) | block passes/image | share of product rate | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, (_, _, flops) in runs.items():
+        ratios = sorted(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
+        shares = [flops * len(images) / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
+        lines.append(
+            f"| {name} | {statistics.median(seconds[name]) / len(images):.2f} "
+            f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
+            f"| {flops / block_flops(model.config):.0f} | {100 * statistics.median(shares):.0f} % "
+            f"| {peak[name] / GIB:.2f} GiB |"
+        )
+    lines.append(f"\nproduct rate: {statistics.median(rates) / 1e9:.0f} GFLOP/s, median of {repeats}")
+    return "\n".join(lines)
+
+
+def product_rate(like: Tensor, size: int | None = None) -> float:
+    """Operations per second of a large matrix product on the device and in the dtype of `like`."""
+    size = size or (3072 if like.device.type == "cpu" else 8192)
+    a, b = (torch.randn(size, size, device=like.device, dtype=like.dtype) for _ in range(2))
+    a @ b
+    count = 3
+    return count * 2 * size**3 / _time(like.device, lambda: [a @ b for _ in range(count)])
+
+
+def _time(device: torch.device, run: Callable) -> float:
+    _synchronize(device)
+    started = time.perf_counter()
+    run()
+    _synchronize(device)
+    return time.perf_counter() - started
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(device: torch.device, run: Callable) -> int:
+    """Bytes: of the GPU during `run`; of the whole process so far on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device)
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

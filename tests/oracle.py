@@ -1,0 +1,119 @@
+"""The definitions, literally: one image, one node, one clamped forward and plain autograd at a time, float64.
+
+Independent of the package: its own ViT from the state dict, its own quadrature, nested loops. docs/method.md §1-4.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+
+def nodes_and_weights(rule: str, m: int) -> list[tuple[float, float]]:
+    if rule == "gauss-legendre":
+        x, w = np.polynomial.legendre.leggauss(m)
+        return [((a + 1) / 2, b / 2) for a, b in zip(x.tolist(), w.tolist(), strict=True)]
+    offset = {"right": 1.0, "left": 0.0, "midpoint": 0.5}[rule]
+    return [((k + offset) / m, 1 / m) for k in range(m)]
+
+
+def forward(model, image, overwrite=()):
+    """Probabilities (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
+
+    `overwrite`: activations (N, H) for the neuron tokens of the first layers.
+    """
+    s, c = model.state_dict(), model.config
+    heads, size = c.num_heads, c.width // c.num_heads
+
+    def norm(x, name):
+        centred = x - x.mean(-1, keepdim=True)
+        return (
+            centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * s[f"{name}.weight"] + s[f"{name}.bias"]
+        )
+
+    def affine(x, name):
+        return x @ s[f"{name}.weight"].T + s[f"{name}.bias"]
+
+    p, side = c.patch_size, c.img_size // c.patch_size
+    patches = [image[:, i * p : i * p + p, j * p : j * p + p].reshape(-1) for i in range(side) for j in range(side)]
+    kernel = s["patch_embed.proj.weight"].reshape(c.width, -1)
+    z = torch.cat([s["cls_token"][0], torch.stack(patches) @ kernel.T + s["patch_embed.proj.bias"]]) + s["pos_embed"][0]
+    first, last = (0, 1) if c.pool == "cls" else (1, len(z))
+    hidden = []
+    for layer in range(c.depth):
+        name = f"blocks.{layer}"
+        q, k, v = affine(norm(z, f"{name}.norm1"), f"{name}.attn.qkv").split(c.width, -1)
+        out = []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            attention = (q[:, part] @ k[:, part].T / math.sqrt(size)).softmax(-1)
+            out.append(attention @ v[:, part])
+        a = z + affine(torch.cat(out, -1), f"{name}.attn.proj")
+        x = affine(norm(a, f"{name}.norm2"), f"{name}.mlp.fc1")
+        h = x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+        hidden.append(h[first:last])
+        if layer < len(overwrite):
+            h = torch.cat([h[:first], overwrite[layer], h[last:]])
+        z = a + affine(h, f"{name}.mlp.fc2")
+    pooled = norm(z[0], "norm") if c.pool == "cls" else norm(z[1:].mean(0), "fc_norm")
+    return affine(pooled, "head").softmax(-1), hidden
+
+
+def ramp(hidden, path, alpha):
+    """h̄ of the path's layers with its neurons scaled by α, as leaves."""
+    clamped = []
+    for h, neurons in zip(hidden, path, strict=False):
+        h = h.clone()
+        h[:, neurons] *= alpha
+        clamped.append(h.requires_grad_())
+    return clamped
+
+
+def jas(model, image, target, path, rule, m) -> float:
+    hidden = [h.detach() for h in forward(model, image)[1]]
+    N = len(hidden[0])
+    S, G = torch.zeros(N).double(), torch.zeros(N).double()
+    for h, neurons in zip(hidden, path, strict=False):
+        for n in neurons:
+            S += h[:, n]
+    for alpha, weight in nodes_and_weights(rule, m):
+        clamped = ramp(hidden, path, alpha)
+        F = forward(model, image, clamped)[0][target]
+        for h, neurons in zip(clamped, path, strict=True):
+            (gradient,) = torch.autograd.grad(F, h, retain_graph=True)
+            for n in neurons:
+                G += weight * gradient[:, n]
+    return (S * G).sum().item() / N
+
+
+def search(model, image, target, rule, m, K):
+    """Algorithm 1 as released: the path (L lists of K) and the margins."""
+    hidden = [h.detach() for h in forward(model, image)[1]]
+    N, H = hidden[0].shape
+    path, margins = [], []
+    for layer in range(len(hidden)):
+        S, G, g = torch.zeros(N).double(), torch.zeros(N).double(), torch.zeros(N, H).double()
+        for h, neurons in zip(hidden, path, strict=False):
+            for n in neurons:
+                S += h[:, n]
+        for alpha, weight in nodes_and_weights(rule, m):
+            clamped = [*ramp(hidden, path, alpha), (alpha * hidden[layer]).requires_grad_()]
+            F = forward(model, image, clamped)[0][target]
+            *earlier, current = [torch.autograd.grad(F, h, retain_graph=True)[0] for h in clamped]
+            for gradient, neurons in zip(earlier, path, strict=True):
+                for n in neurons:
+                    G += weight * gradient[:, n]
+            g += weight * current
+        scores = [((S + hidden[layer][:, j]) * (G + g[:, j])).sum().item() for j in range(H)]
+        order = sorted(range(H), key=lambda j: -scores[j])  # stable: ties by lowest index
+        path.append(order[:K])
+        largest = max(map(abs, scores))
+        gap = scores[order[K - 1]] - scores[order[K]] if K < H else largest
+        margins.append(gap / largest if largest else 0.0)
+    return path, margins
+
+
+def activation_path(model, image, K):
+    hidden = forward(model, image)[1]
+    sums = [h.sum(0).tolist() for h in hidden]
+    return [sorted(range(len(s)), key=lambda j: -s[j])[:K] for s in sums]
