@@ -6,8 +6,18 @@ the target class; h̄ the activations of the unperturbed forward, w̄ those of o
 """
 
 from .checkpoint import load
+from .influence import InfluencePath, influence_path
 from .quadrature import Quadrature
 from .score import score_path
 from .search import NeuronPath, activation_path, find_path
 
-__all__ = ["NeuronPath", "Quadrature", "activation_path", "find_path", "load", "score_path"]
+__all__ = [
+    "InfluencePath",
+    "NeuronPath",
+    "Quadrature",
+    "activation_path",
+    "find_path",
+    "influence_path",
+    "load",
+    "score_path",
+]

@@ -1,59 +1,126 @@
 """Checkpoints: untrusted files in, a frozen model out, or one error that says everything that is wrong.
 
-`.npz` in the Flax layout of the public ViTs (Dosovitskiy et al. 2021): strict, never random weights. Nothing in a
-file is executed: arrays are read with `allow_pickle=False`.
+Public ViTs as `.npz` (Flax), fine-tuned MAE and timm-style ViTs as `.pth` or `.safetensors`. Strict, never random
+weights. Nothing in a file is executed: arrays are read with `allow_pickle=False`, `.pth` with `weights_only=True`,
+where `argparse.Namespace`, which the public MAE file holds, is the only type allowed beside tensors and numbers.
 """
 
+import argparse
 import hashlib
-import math
+import pickle
 import re
+import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.ndimage
 import torch
 from ml_collections import ConfigDict
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .configs import CONFIGS
+from .configs import CONFIGS, HEADS_BY_WIDTH
 from .errors import UserError, one_line
+from .layouts import FLAX, STATE_DICT, Layout, fault, resize_positions
 from .model import VisionTransformer
 
-POSITIONS = "Transformer/posembed_input/pos_embedding"
+HEADS = {"cls": "the CLS token (a ViT)", "mean": "the mean patch token (a fine-tuned MAE)"}
+BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+
+
+class HeadError(UserError):
+    """The checkpoint's head is of the other kind; `pool` is the kind that it has."""
+
+    def __init__(self, message: str, pool: str):
+        super().__init__(message)
+        self.pool = pool
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds: its arrays by name, in one of the layouts, and the head count where it says one."""
+
+    layout: Layout
+    tensors: dict[str, Tensor]
+    num_heads: int | None = None
+
+    @property
+    def pool(self) -> str | None:
+        """The kind of head, or None where no norm tells."""
+        if self.layout is FLAX:
+            return "cls"
+        return "mean" if "fc_norm.weight" in self.tensors else "cls" if "norm.weight" in self.tensors else None
 
 
 def load(
     checkpoint: str | Path,
     model_type: str = "auto",
     img_size: int | None = None,
+    num_heads: int | None = None,
+    pool: str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> VisionTransformer:
     """The model that a checkpoint holds, in evaluation mode, its parameters frozen.
 
-    `model_type`: a name of `neuronpath.configs.CONFIGS`, which the file must then match, or "auto": every
-    dimension is read from the arrays. `img_size` in pixels: 224 for a named model and the file's own for "auto"
-    where not given; another size than the file's resizes the position grid. The number of classes is the head's.
-    Raises UserError with one line naming the file and all that is missing, left over or of the wrong shape.
+    `model_type`: a name of `neuronpath.configs.CONFIGS`, which the file must then match, or "auto": every dimension
+    is read from the arrays. `img_size` in pixels: a named model's own (224) and for "auto" the file's where not
+    given; another size than the file's resizes the position grid. The number of classes is the head's. `num_heads`
+    is for `.pth` and `.safetensors` files that do not tell and whose width is no public one.
+    Raises UserError with one line naming the file and all that is missing, left over or of the wrong shape; HeadError
+    where `pool` ("cls" or "mean") is given and the head is of the other kind.
     """
     path = Path(checkpoint)
-    arrays = read_npz(path)
-    model = _matching_model(path, arrays, model_type, img_size).to_empty(device="cpu")
-    for name, view in flax_views(model).items():
-        array = arrays[name]
-        if name == POSITIONS:
-            array = resize_positions(array, model.config.img_size // model.config.patch_size)
-        view.detach().copy_(torch.from_numpy(array))
+    contents = read(path)
+    config = _config(path, contents, model_type, img_size, num_heads)
+    wanted = pool or config.pool
+    if contents.pool not in (wanted, None):
+        raise HeadError(f"{path}: its head reads {HEADS[contents.pool]}, not {HEADS[wanted]}", contents.pool)
+    config.pool = wanted
+    model = _matching_model(path, contents, config, model_type).to_empty(device="cpu")
+    if config.num_heads is None:
+        raise UserError(
+            f"{path}: neither it nor its width of {config.width} tells the number of heads; give --num_heads"
+        )
+    for name, view in contents.layout.views(model).items():
+        tensor = contents.tensors[name]
+        if name == contents.layout.positions:
+            side = model.config.img_size // model.config.patch_size
+            tensor = torch.from_numpy(resize_positions(tensor.float().numpy(), side))
+        view.detach().copy_(tensor)
     return model.requires_grad_(False).eval().to(device, dtype)
 
 
 def save(model: VisionTransformer, checkpoint: str | Path) -> None:
-    """Write a CLS-head model as `.npz` in the public Flax layout, float32."""
-    arrays = {name: view.detach().float().cpu().numpy() for name, view in flax_views(model).items()}
-    Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(checkpoint, **arrays)
+    """Write a model in a public layout, float32: a CLS head as Flax `.npz`; either head as `.pth` with `num_heads`."""
+    path = Path(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    views = (FLAX if path.suffix == ".npz" else STATE_DICT).views(model)
+    tensors = {name: view.detach().float().cpu().contiguous() for name, view in views.items()}
+    if path.suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
+    else:
+        torch.save({"model": tensors, "num_heads": model.config.num_heads}, path)
 
 
 def sha256(checkpoint: str | Path) -> str:
@@ -64,154 +131,104 @@ def sha256(checkpoint: str | Path) -> str:
     return digest.hexdigest()
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`; UserError for anything that is not a sound file of plain numbers."""
+def read(path: Path) -> Contents:
+    """The arrays of a checkpoint file; UserError for anything that is not a sound file of plain numbers."""
+    readers = {".npz": _read_npz, ".pth": _read_pth, ".pt": _read_pth, ".safetensors": _read_safetensors}
+    if path.suffix not in readers:
+        raise UserError(f"{path}: unknown kind of checkpoint; it must end in .npz, .pth, .pt or .safetensors")
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file; give --pretrain_weight the path of an .npz file")
+        raise UserError(f"{path}: no such checkpoint file; give --pretrain_weight the path of one")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        MemoryError,
-    ) as e:
-        raise UserError(f"{path}: not a sound .npz checkpoint ({one_line(e)}); download or copy it again") from e
-    wrong = [name for name, a in arrays.items() if not isinstance(a, np.ndarray) or a.dtype.kind != "f"]
+        contents = readers[path.suffix](path)
+    except BROKEN as e:
+        if found := re.search(r"GLOBAL (\S+)", str(e)):
+            fault = f"holds an object of type {found[1]}, which could run code; nothing was run. Get a file of weights"
+            raise UserError(f"{path}: {fault}") from e
+        why = re.search(r"WeightsUnpickler error:\s*(.*)", str(e))  # without torch's advice to load it unsafely
+        why = why[1] if why else one_line(e, 120)
+        raise UserError(f"{path}: not a sound {path.suffix} checkpoint ({why}); download or copy it again") from e
+    wrong = [n for n, t in contents.tensors.items() if not isinstance(t, Tensor) or not t.is_floating_point()]
     if wrong:
-        raise UserError(f"{path}: not floating-point arrays: {', '.join(wrong[:10])}; is this a ViT checkpoint?")
-    return arrays
+        raise UserError(f"{path}: not floating-point arrays: {_some(wrong)}; is this a ViT checkpoint?")
+    return contents
 
 
-def flax_views(model: VisionTransformer) -> dict[str, Tensor]:
-    """Every parameter under its Flax name and in its Flax shape, as a view of the model's own memory.
-
-    One table for both directions: loading copies into the views, saving copies out of them.
-    """
-    c = model.config
-    D, heads = c.width, c.num_heads
-    views = {
-        "cls": model.cls_token,
-        "embedding/kernel": model.patch_embed.proj.weight.permute(2, 3, 1, 0),  # OIHW to HWIO
-        "embedding/bias": model.patch_embed.proj.bias,
-        POSITIONS: model.pos_embed,
-        "Transformer/encoder_norm/scale": model.norm.weight,
-        "Transformer/encoder_norm/bias": model.norm.bias,
-        "head/kernel": model.head.weight.T,
-        "head/bias": model.head.bias,
-    }
-    for i, block in enumerate(model.blocks):
-        name = f"Transformer/encoderblock_{i}"
-        for norm, module in (("LayerNorm_0", block.norm1), ("LayerNorm_2", block.norm2)):
-            views[f"{name}/{norm}/scale"] = module.weight
-            views[f"{name}/{norm}/bias"] = module.bias
-        attention = f"{name}/MultiHeadDotProductAttention_1"
-        weight = block.attn.qkv.weight.view(3, heads, D // heads, D)
-        bias = block.attn.qkv.bias.view(3, heads, D // heads)
-        for j, part in enumerate(("query", "key", "value")):
-            views[f"{attention}/{part}/kernel"] = weight[j].permute(2, 0, 1)  # (D, heads, D/heads)
-            views[f"{attention}/{part}/bias"] = bias[j]
-        views[f"{attention}/out/kernel"] = block.attn.proj.weight.view(D, heads, D // heads).permute(1, 2, 0)
-        views[f"{attention}/out/bias"] = block.attn.proj.bias
-        for j, fc in enumerate((block.mlp.fc1, block.mlp.fc2)):
-            views[f"{name}/MlpBlock_3/Dense_{j}/kernel"] = fc.weight.T  # (in, out)
-            views[f"{name}/MlpBlock_3/Dense_{j}/bias"] = fc.bias
-    return views
+def _read_npz(path: Path) -> Contents:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return Contents(FLAX, {n: torch.from_numpy(a.astype(a.dtype.newbyteorder("="))) for n, a in arrays.items()})
 
 
-def resize_positions(positions: np.ndarray, side: int) -> np.ndarray:
-    """A position embedding (1, 1 + old², D) for a grid of `side` × `side` patches.
+def _read_pth(path: Path) -> Contents:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a state dict")
+    state = content.get("model", content)
+    if not isinstance(state, dict):
+        raise ValueError(f"its 'model' is a {type(state).__name__}, not a state dict")
+    num_heads = content.get("num_heads")
+    if state is content:
+        state = {name: value for name, value in state.items() if name != "num_heads"}
+    return Contents(STATE_DICT, {str(n): t for n, t in state.items()}, _head_count(num_heads))
 
-    As the public ViT code does it: `scipy.ndimage.zoom` of order 1 on the grid, the CLS position kept.
-    """
-    old = math.isqrt(positions.shape[1] - 1)
-    if old == side:
-        return positions
-    grid = positions[0, 1:].reshape(old, old, -1)
-    grid = scipy.ndimage.zoom(grid, (side / old, side / old, 1), order=1)
-    return np.concatenate((positions[:, :1], grid.reshape(1, side * side, -1)), axis=1)
+
+def _read_safetensors(path: Path) -> Contents:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return Contents(STATE_DICT, tensors, _head_count((file.metadata() or {}).get("num_heads")))
 
 
-def _matching_model(path: Path, arrays: dict, model_type: str, img_size: int | None) -> VisionTransformer:
+def _head_count(value: object) -> int | None:
+    """An integer ≥ 1, maybe as text; None for anything else."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return int(text) if text.isdecimal() and 0 < len(text) < 5 and int(text) else None
+
+
+def _matching_model(path: Path, contents: Contents, config: ConfigDict, model_type: str) -> VisionTransformer:
     """A model, without memory yet, that the arrays fill exactly; otherwise one UserError with all that differs."""
-    config = _config(arrays, model_type, img_size)
-    if config.img_size % config.patch_size:
-        raise UserError(
-            f"{path}: an image size of {config.img_size} is no multiple of the patch size {config.patch_size}; "
-            f"change --img_size"
-        )
+    layout, tensors = contents.layout, contents.tensors
     with torch.device("meta"):
         model = VisionTransformer(config)
-    views = flax_views(model)
+    views = layout.views(model)
+    wrong = [fault(name, tensors[name], view, layout) for name, view in views.items() if name in tensors]
     faults = {
-        "missing": [name for name in views if name not in arrays],
-        "left over": [name for name in arrays if name not in views],
-        "wrong": [fault for name in views if name in arrays for fault in _fault(name, arrays, views)],
+        "missing": [name for name in views if name not in tensors],
+        "left over": [name for name in tensors if name not in views],
+        "wrong": [text for text in wrong if text],
     }
     if any(faults.values()):
         listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in faults.items() if names)
         hint = "" if model_type == "auto" else f" (does --model_type {model_type} name the model of this file?)"
-        raise UserError(f"{path}: not a ViT in the Flax layout: {listed}{hint}")
+        raise UserError(f"{path}: not a {layout.title}: {listed}{hint}")
     return model
 
 
-def _config(arrays: dict, model_type: str, img_size: int | None) -> ConfigDict:
-    """The named model's dimensions, with the head's classes; or under "auto" those that the arrays have."""
+def _config(path: Path, contents: Contents, model_type: str, img_size: int | None, num_heads: int | None) -> ConfigDict:
+    """The named model's dimensions with the head's classes, or under "auto" those that the arrays have.
+
+    `num_heads` is None where nothing tells: the shapes of a state dict do not depend on it.
+    """
     if model_type != "auto" and model_type not in CONFIGS:
         raise UserError(f"--model_type {model_type} is unknown; choose from auto, {', '.join(CONFIGS)}")
-    config = ConfigDict(CONFIGS["ViT-digits" if model_type == "auto" else model_type])
-    config.num_classes = _dimension(arrays, ("head/kernel", 2, 1), ("head/bias", 1, 0))
+    found = contents.layout.dimensions(contents.tensors)
     if model_type == "auto":
-        config.update(_dimensions(arrays))
+        heads = num_heads or found.get("num_heads") or contents.num_heads or HEADS_BY_WIDTH.get(found["width"])
+        config = ConfigDict({**found, "num_heads": heads, "pool": contents.pool or "cls"})
+    else:
+        config = ConfigDict(CONFIGS[model_type])
+        config.update(num_classes=found["num_classes"], num_heads=num_heads or config.num_heads)
     config.img_size = img_size or config.img_size
+    if config.num_heads and config.width % config.num_heads:
+        raise UserError(f"{path}: a width of {config.width} has no {config.num_heads} heads; change --num_heads")
+    if config.img_size % config.patch_size:
+        sizes = f"an image size of {config.img_size} is no multiple of the patch size {config.patch_size}"
+        raise UserError(f"{path}: {sizes}; change --img_size")
     return config
-
-
-def _dimensions(arrays: dict) -> dict[str, int]:
-    block = "Transformer/encoderblock_0"
-    query, fc1 = f"{block}/MultiHeadDotProductAttention_1/query", f"{block}/MlpBlock_3/Dense_0"
-    width = _dimension(arrays, ("cls", 3, 2), ("embedding/bias", 1, 0))
-    patch_size = _dimension(arrays, ("embedding/kernel", 4, 0))
-    num_heads = _dimension(arrays, (f"{query}/kernel", 3, 1), (f"{query}/bias", 2, 0))
-    return {
-        "width": width,
-        "depth": len({m[0] for name in arrays if (m := re.match(r"Transformer/encoderblock_\d+", name))}),
-        "num_heads": 1 if width % num_heads else num_heads,
-        "mlp_dim": _dimension(arrays, (f"{fc1}/kernel", 2, 1), (f"{fc1}/bias", 1, 0)),
-        "patch_size": patch_size,
-        "img_size": patch_size * max(1, math.isqrt(_dimension(arrays, (POSITIONS, 3, 1)) - 1)),
-    }
-
-
-def _dimension(arrays: dict, *places: tuple[str, int, int]) -> int:
-    """The length of axis `axis` of the first array that is there with `ndim` axes, or 1: (name, ndim, axis).
-
-    Where no array tells, all that have this dimension are missing, and 1 is as good a shape for them as another.
-    """
-    for name, ndim, axis in places:
-        if name in arrays and arrays[name].ndim == ndim:
-            return max(1, arrays[name].shape[axis])
-    return 1
-
-
-def _fault(name: str, arrays: dict, views: dict) -> list[str]:
-    """What is wrong with one array that is there: nothing, or one line."""
-    array, shape = arrays[name], tuple(views[name].shape)
-    if name == POSITIONS:  # the grid may be of another size, but it must be a square beside the CLS position
-        grid = array.shape[1] - 1 if array.ndim == 3 else 0
-        shape = (1, 1 + max(1, math.isqrt(max(0, grid))) ** 2, shape[2])
-    if array.shape != shape:
-        return [f"{name} is {array.shape}, not {shape}"]
-    return [] if np.isfinite(array).all() else [f"{name} holds values that are not finite"]
 
 
 def _some(names: list[str], most: int = 8) -> str:

@@ -4,7 +4,7 @@ import subprocess
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import options as opt
-from .checkpoint import load, sha256
+from .checkpoint import HeadError, load, sha256
 from .data import DEFAULT_PATH, DEFAULT_PATHS, Batch, batches, open_dataset, preprocessing
 from .errors import UserError
+from .influence import influence_path
 from .model import VisionTransformer
+from .prefix import probability, resolve_targets
 from .quadrature import Quadrature
 from .records import check_record
 from .search import NonFiniteError, find_path
@@ -27,47 +29,76 @@ from .summary import Summary
 class Job:
     """What one extraction script computes.
 
-    Results go to results/`folder`/<model>. `records(model, images, targets, options)` gives per image its record
-    but for `image` and `label`: `keys`. `scores`: those that are scores, with their names in the summary; the first
-    is shown while it runs.
+    Results go to results/`folder`/<model>; `pool` is the kind of head it is for. `records(model, images, targets,
+    options)` gives per image its record but for `image` and `label`: `keys`. `scores`: those that are scores, with
+    their names in the summary; the first is shown while it runs. `searches`: the values of --search.
     """
 
     name: str
     folder: str
+    pool: str
     keys: tuple[str, ...]
     scores: dict[str, str]
     records: Callable[[VisionTransformer, Tensor, Tensor, Namespace], list[dict]]
+    searches: tuple[str, ...] = ()
 
 
-def joint_attribution(model: VisionTransformer, images: Tensor, targets: Tensor, options: Namespace) -> list[dict]:
-    """Neuron path and activation path of each image."""
+def _joint_attribution(model, images, targets, options: Namespace) -> list[dict]:
     quadrature = Quadrature(options.quadrature, options.ig_total_step)
-    found = find_path(
-        model, images, targets, quadrature, search=options.search, internal_batch_size=options.internal_batch_size
+    rows = options.internal_batch_size
+    found = find_path(model, images, targets, quadrature, search=options.search, internal_batch_size=rows)
+    return _as_records(
+        found.logits,
+        targets,
+        ja=found.path,
+        ja_score=found.score,
+        ja_act=found.activation,
+        base=found.base_path,
+        base_score=found.base_score,
+        base_act=found.base_activation,
+        margin=found.margin,
     )
-    targets = targets.where(targets >= 0, found.logits.argmax(-1))
-    columns = {
-        "pred": found.logits.argmax(-1),
-        "prob": found.logits.softmax(-1).gather(1, targets[:, None])[:, 0],
-        "ja": found.path,
-        "ja_score": found.score,
-        "ja_act": found.activation,
-        "base": found.base_path,
-        "base_score": found.base_score,
-        "base_act": found.base_activation,
-        "margin": found.margin,
-    }
-    columns = {key: column.tolist() for key, column in columns.items()}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-JOINT_ATTR = Job("joint_attr", "ja", {"ja_score": "neuron path", "base_score": "activation path"}, joint_attribution)
+def _influence_pattern(model, images, targets, options: Namespace) -> list[dict]:
+    quadrature = Quadrature(options.quadrature, options.ig_total_step)
+    found = influence_path(model, images, targets, quadrature, options.internal_batch_size)
+    return _as_records(found.logits, targets, path=found.path, score=found.score, margin=found.margin)
+
+
+def _as_records(logits: Tensor, targets: Tensor, **columns: Tensor) -> list[dict]:
+    """Rows of JSON values from columns of tensors, with `pred` and `prob` of the target before them."""
+    prob = probability(logits, resolve_targets(targets, logits))
+    values = [column.tolist() for column in (logits.argmax(-1), prob, *columns.values())]
+    return [dict(zip(("pred", "prob", *columns), row, strict=True)) for row in zip(*values, strict=True)]
+
+
+JOINT_ATTR = Job(
+    name="joint_attr",
+    folder="ja",
+    pool="cls",
+    keys=("pred", "prob", "ja", "ja_score", "ja_act", "base", "base_score", "base_act", "margin"),
+    scores={"ja_score": "neuron path", "base_score": "activation path"},
+    records=_joint_attribution,
+    searches=("layer",),
+)
+INFLUENCE_PATTERN = Job(
+    name="influence_pattern",
+    folder="influence_pattern",
+    pool="cls",
+    keys=("pred", "prob", "path", "score", "margin"),
+    scores={"score": "influence pattern"},
+    records=_influence_pattern,
+)
+JOINT_ATTR_MAE = replace(JOINT_ATTR, name="joint_attr_mae", pool="mean")
+INFLUENCE_PATTERN_MAE = replace(INFLUENCE_PATTERN, name="influence_pattern_mae", pool="mean")
+JOBS = (JOINT_ATTR, INFLUENCE_PATTERN, JOINT_ATTR_MAE, INFLUENCE_PATTERN_MAE)
 
 
 def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> int:
     """The script of `job`: exit code 0, or 3 where images were skipped. UserError for a user's mistake."""
-    options = parse(description, arguments)
-    model = load(options.pretrain_weight, options.model_type, options.img_size, options.device, options.dtype)
+    options = parse(job, description, arguments)
+    model = _load(job, options)
     source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
     items = source.select(options.labels, options.images_per_class)
     if isinstance(options.target, int) and options.target >= model.config.num_classes:
@@ -94,11 +125,13 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
     return 3 if skipped else 0
 
 
-def parse(description: str, arguments: Sequence[str] | None) -> Namespace:
+def parse(job: Job, description: str | None, arguments: Sequence[str] | None) -> Namespace:
     """The options with what follows from them: default paths, `device` and `dtype`."""
     parser = opt.Parser(description)
-    for add in (opt.add_data, opt.add_model, opt.add_attribution, opt.add_output):
-        add(parser)
+    opt.add_data(parser)
+    opt.add_model(parser, job.pool)
+    opt.add_attribution(parser, job.searches)
+    opt.add_output(parser)
     options = parser.parse_args(arguments)
     if options.dataset_path is None:
         options.dataset_path = opt.ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
@@ -106,6 +139,15 @@ def parse(description: str, arguments: Sequence[str] | None) -> Namespace:
         options.device = torch.device("cpu")
     options.dtype = opt.PRECISIONS[options.precision]
     return options
+
+
+def _load(job: Job, options: Namespace) -> VisionTransformer:
+    o = options
+    try:
+        return load(o.pretrain_weight, o.model_type, o.img_size, o.num_heads, job.pool, o.device, o.dtype)
+    except HeadError as e:
+        (twin,) = (other for other in JOBS if other.folder == job.folder and other.pool == e.pool)
+        raise UserError(f"{e}; run path/{twin.name}.py") from e
 
 
 def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
@@ -118,8 +160,7 @@ def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
         "target": options.target,
         "quadrature": options.quadrature,
         "ig_total_step": options.ig_total_step,
-        "search": options.search,
-        "topK": 1,
+        **({"search": options.search, "topK": 1} if job.searches else {}),
         "precision": options.precision,
     }
     shown = {key: value for key, value in vars(options).items() if key != "dtype"}

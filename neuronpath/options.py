@@ -109,17 +109,28 @@ def add_data(parser: Parser) -> None:
     )
 
 
-def add_model(parser: Parser) -> None:
+def add_model(parser: Parser, pool: str) -> None:
+    names = [name for name, config in CONFIGS.items() if config.pool == pool]
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--pretrain_weight", type=Path, required=True, metavar="FILE", help="checkpoint: .npz (required)"
+        "--pretrain_weight",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="checkpoint: .npz, .pth or .safetensors (required)",
     )
     group.add_argument(
         "--model_type",
-        choices=("auto", *CONFIGS),
+        choices=("auto", *names),
         default="auto",
         metavar="NAME",
-        help=f"auto reads every dimension from the checkpoint; or {', '.join(CONFIGS)} (default: %(default)s)",
+        help=f"auto reads every dimension from the checkpoint; or {', '.join(names)} (default: %(default)s)",
+    )
+    group.add_argument(
+        "--num_heads",
+        type=whole(1),
+        metavar="N",
+        help="attention heads, where a .pth or .safetensors file of unusual width does not tell (default: the file's)",
     )
     group.add_argument(
         "--img_size",
@@ -144,7 +155,7 @@ def add_model(parser: Parser) -> None:
     )
 
 
-def add_attribution(parser: Parser) -> None:
+def add_attribution(parser: Parser, searches: tuple[str, ...]) -> None:
     group = parser.add_argument_group("attribution")
     group.add_argument(
         "--ig_total_step",
@@ -160,12 +171,13 @@ def add_attribution(parser: Parser) -> None:
         help="rule: right is the paper's, left the released scripts', gauss-legendre the fastest for its precision "
         "(default: %(default)s)",
     )
-    group.add_argument(
-        "--search",
-        choices=("layer",),
-        default="layer",
-        help="layer: ramp the whole layer at once, as released (default: %(default)s)",
-    )
+    if searches:
+        group.add_argument(
+            "--search",
+            choices=searches,
+            default="layer",
+            help="layer: ramp the whole layer at once, as released (default: %(default)s)",
+        )
     group.add_argument(
         "--target",
         type=target,

@@ -67,7 +67,7 @@ def find_path(
     groups = image_groups(quadrature, rows, images, targets)
     found = [_find(model, plain_forward(model, x), y, quadrature, k, rows) for x, y in groups]
     whole = NeuronPath(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(NeuronPath)))
-    _check_finite(whole)
+    NonFiniteError.check(whole.margin, whole.score + whole.base_score)
     return whole
 
 
@@ -153,11 +153,10 @@ class NonFiniteError(FloatingPointError):
         super().__init__(f"image {image} of the batch: the scores of layer {layer} are not finite")
         self.image, self.layer = image, layer
 
-
-def _check_finite(found: NeuronPath) -> None:
-    """Raise rather than let NaN be the chosen neuron; a GPU is asked once per batch."""
-    last = (found.score + found.base_score)[:, None]
-    bad = (~torch.cat((found.margin, last), 1).isfinite()).nonzero()
-    if len(bad):
-        image, layer = bad[0].tolist()
-        raise NonFiniteError(image, min(layer, found.margin.shape[1] - 1))
+    @classmethod
+    def check(cls, margin: Tensor, score: Tensor) -> None:
+        """Raise rather than let NaN be the chosen neuron: margins (B, L), scores (B,). A GPU is asked once."""
+        bad = (~torch.cat((margin, score[:, None]), 1).isfinite()).nonzero()
+        if len(bad):
+            image, layer = bad[0].tolist()
+            raise cls(image, min(layer, margin.shape[1] - 1))

@@ -8,6 +8,8 @@ from PIL import Image
 
 from neuronpath.checkpoint import save
 
+torch.set_num_threads(1)  # the models are tiny: threads would cost more than they give
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:

@@ -42,6 +42,16 @@ def random_model(config: ConfigDict, seed: int = 0, scale: float = 0.35, dtype=t
     return model.requires_grad_(False).eval()
 
 
+class Payload:
+    """Pickled, it is a program that creates the file `canary` when it is unpickled."""
+
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self):
+        return Path.touch, (self.canary,)
+
+
 def run_script(script: str, *arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """Run a script of the project as users do; its path is relative to the root."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]

@@ -20,8 +20,9 @@ def nodes_and_weights(rule: str, m: int) -> list[tuple[float, float]]:
 def forward(model, image, overwrite=()):
     """Probabilities (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
 
-    `overwrite`: activations (N, H) for the neuron tokens of the first layers.
+    `overwrite`: activations (N, H) for the neuron tokens, of the first layers or, as a dict, of any layers.
     """
+    overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
     s, c = model.state_dict(), model.config
     heads, size = c.num_heads, c.width // c.num_heads
 
@@ -52,7 +53,7 @@ def forward(model, image, overwrite=()):
         x = affine(norm(a, f"{name}.norm2"), f"{name}.mlp.fc1")
         h = x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
         hidden.append(h[first:last])
-        if layer < len(overwrite):
+        if layer in overwrite:
             h = torch.cat([h[:first], overwrite[layer], h[last:]])
         z = a + affine(h, f"{name}.mlp.fc2")
     pooled = norm(z[0], "norm") if c.pool == "cls" else norm(z[1:].mean(0), "fc_norm")
@@ -111,6 +112,19 @@ def search(model, image, target, rule, m, K):
         gap = scores[order[K - 1]] - scores[order[K]] if K < H else largest
         margins.append(gap / largest if largest else 0.0)
     return path, margins
+
+
+def influence(model, image, target, rule, m):
+    """Per layer Σ_k ω_k mean_t ∂F/∂h_j[t], (H,), by overwriting one layer at a time with its own activations."""
+    influences = []
+    for layer in range(model.config.depth):
+        total = 0
+        for alpha, weight in nodes_and_weights(rule, m):
+            h = forward(model, alpha * image)[1][layer].detach().requires_grad_()
+            F = forward(model, alpha * image, {layer: h})[0][target]
+            total = total + weight * torch.autograd.grad(F, h)[0].mean(0)
+        influences.append(total)
+    return influences
 
 
 def activation_path(model, image, K):

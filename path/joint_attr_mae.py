@@ -1,0 +1,16 @@
+"""Neuron path and activation path of every image, with their Joint Attribution Scores (fine-tuned MAE).
+
+    python path/joint_attr_mae.py --dataset digits --dataset_path dataset/digits/val \\
+        --pretrain_weight ckpt/MAE-digits.pth --output_dir results/digits_mae
+
+About 20 s on two cores after scripts/train_digits.py; expect a mean JAS of the neuron paths many times that of the
+activation paths. Writes one file per class; run again, it resumes.
+"""
+
+import sys
+
+from neuronpath.cli import command
+from neuronpath.extract import JOINT_ATTR_MAE, main
+
+if __name__ == "__main__":
+    sys.exit(command(lambda: main(JOINT_ATTR_MAE, __doc__)))

@@ -1,0 +1,67 @@
+"""Influence Pattern against the literal layer-by-layer overwriting, and its cost."""
+
+import oracle
+import pytest
+import torch
+from helpers import random_model, tiny_config
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from neuronpath import Quadrature, influence_path
+from neuronpath.cost import CountFlops, block_flops
+from neuronpath.influence import layer_influence
+from neuronpath.quadrature import RULES
+
+IMAGES = 5
+CONFIGS = {
+    "cls": tiny_config("cls"),
+    "mean": tiny_config("mean"),
+    "mean-2": tiny_config("mean", patch_size=2, img_size=4, width=18, depth=3, num_heads=2, mlp_dim=25, num_classes=7),
+}
+
+
+def make(name: str):
+    config = CONFIGS[name]
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(IMAGES, 3, config.img_size, config.img_size, generator=generator, dtype=torch.float64)
+    return random_model(config), images, torch.arange(IMAGES) % config.num_classes
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients_choices_and_scores_equal_the_oracle(name, rule):
+    model, images, labels = make(name)
+    m = 3
+    found = influence_path(model, images, labels, Quadrature(rule, m), internal_batch_size=7)
+    gradients = layer_influence(model, images, labels, Quadrature(rule, m), rows=7)
+    for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        expected = oracle.influence(model, image, label, rule, m)
+        for layer, influence in enumerate(expected):
+            torch.testing.assert_close(gradients[layer][i], influence, rtol=1e-9, atol=1e-15)
+        path = [[max(range(len(g)), key=lambda j: g[j])] for g in [e.tolist() for e in expected]]
+        assert found.path[i].tolist() == path
+        assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, rule, m), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["cls", "mean"])
+def test_batches_orders_and_internal_batches_do_not_matter(name):
+    model, images, labels = make(name)
+    whole = influence_path(model, images, labels, Quadrature("right", 4), internal_batch_size=1000)
+    for rows in (1, 3, 9):
+        found = influence_path(model, images, labels, Quadrature("right", 4), internal_batch_size=rows)
+        assert torch.equal(found.path, whole.path)
+        torch.testing.assert_close(found.score, whole.score, rtol=1e-9, atol=0)
+    for i in range(IMAGES):
+        single = influence_path(model, images[i : i + 1], labels[i : i + 1], Quadrature("right", 4))
+        assert torch.equal(single.path[0], whole.path[i])
+        assert single.score[0].item() == pytest.approx(whole.score[i].item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_one_forward_and_one_backward_per_node_and_image(pool):
+    config = tiny_config(pool, depth=12, width=64, num_heads=4, mlp_dim=256)
+    model = random_model(config, scale=0.1, dtype=torch.float32)
+    images, labels = torch.randn(2, 3, 9, 9), torch.tensor([0, 1])
+    with sdpa_kernel(SDPBackend.MATH), CountFlops() as count:
+        layer_influence(model, images, labels, Quadrature("right", 4), rows=100)
+    # Patch embedding and head make the few percent over 12 blocks forward and 12 backward.
+    assert count.flops / (2 * 4) <= 2 * 12 * block_flops(config) * 1.03
