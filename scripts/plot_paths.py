@@ -1,6 +1,7 @@
 """Draw the paths of a few images: image, path through the layers, path JAS against activation JAS.
 
-    python scripts/plot_paths.py --results results/demo --dataset_path dataset/digits/val --output results/demo/paths
+    python scripts/plot_paths.py --results results/demo/ja/ViT-digits --dataset_path dataset/digits/val \\
+        --output results/demo/paths
 
 A few seconds; writes PATH.png and PATH.pdf. Expect the neuron paths' bars far longer than the activation paths'.
 """
@@ -18,7 +19,9 @@ from neuronpath.records import read_results
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results/demo", help="folder of joint_attr records")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results/demo/ja/ViT-digits", help="folder of joint_attr records"
+    )
     parser.add_argument("--input_prefix", default="imgnet_all", help="their file names begin with it")
     parser.add_argument("--dataset_path", type=Path, default=ROOT / "dataset/digits/val", help="root of the images")
     parser.add_argument("--count", type=whole(1), default=5, help="images, the first of so many classes (default: 5)")
@@ -26,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     records = [found[0] for found in read_results(options.results, options.input_prefix).values() if found]
     args = json.loads((options.results / f"{options.input_prefix}.args.json").read_text())
-    if args["job"] != "joint_attr":
+    if not args["job"].startswith("joint_attr"):
         raise UserError(f"{options.results}: holds records of {args['job']}, not of joint_attr")
     settings = args["settings"]
     rule = f"{settings['quadrature']} quadrature, m = {settings['ig_total_step']}"

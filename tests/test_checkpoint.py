@@ -10,9 +10,10 @@ from helpers import Payload, random_model, tiny_config
 from scipy.ndimage import zoom
 
 import neuronpath
-from neuronpath.checkpoint import resize_positions, save
+from neuronpath.checkpoint import save
 from neuronpath.configs import CONFIGS
 from neuronpath.errors import UserError
+from neuronpath.layouts import flax_views, resize_positions
 from neuronpath.model import VisionTransformer
 
 BLOCK, POSITIONS = "Transformer/encoderblock_0", "Transformer/posembed_input/pos_embedding"
@@ -120,6 +121,8 @@ class TestShapes:
         with torch.device("meta"):
             model = VisionTransformer(c)
         assert sum(parameter.numel() for parameter in model.parameters()) == c.depth * block + rest
+        if c.pool == "cls":
+            assert sum(view.numel() for view in flax_views(model).values()) == c.depth * block + rest
 
     def test_named_type_takes_its_classes_from_the_head(self, tmp_path):
         config = CONFIGS["ViT-digits"].copy_and_resolve_references()
