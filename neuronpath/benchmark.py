@@ -4,68 +4,82 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from ml_collections import ConfigDict
 from torch import Tensor
 
 from .cost import block_flops, engine_flops, plain_flops
+from .influence import layer_influence
 from .model import VisionTransformer
 from .quadrature import Quadrature
-from .reference import plain_search
+from .reference import plain_influence, plain_search
 from .search import find_path
 
 GIB = 2**30
 
 
-def contenders(
-    model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None
-) -> dict[str, tuple[Callable, Quadrature, int]]:
-    """Name: what to call, its quadrature, and its operations per image."""
-    right, four = Quadrature("right", steps), Quadrature("gauss-legendre", 4)
+@dataclass(frozen=True)
+class Contender:
+    run: Callable[[], object]
+    flops: int  # useful operations per image
 
-    def engine(quadrature: Quadrature) -> None:
-        find_path(model, images, labels, quadrature, internal_batch_size=rows)
 
-    config = model.config
+def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None) -> dict:
+    """The plain search and the engine, both with path and activation scores."""
+    right, four, config = Quadrature("right", steps), Quadrature("gauss-legendre", 4), model.config
     return {
-        f"plain search, right {steps}": (
-            lambda q: plain_search(model, images, labels, q),
-            right,
-            plain_flops(config, steps),
+        f"plain search, right {steps}": Contender(
+            lambda: plain_search(model, images, labels, right), plain_flops(config, steps)
         ),
-        f"engine, right {steps}": (engine, right, engine_flops(config, steps)),
-        "engine, Gauss-Legendre 4": (engine, four, engine_flops(config, 4)),
+        f"engine, right {steps}": Contender(
+            lambda: find_path(model, images, labels, right, internal_batch_size=rows), engine_flops(config, steps)
+        ),
+        "engine, Gauss-Legendre 4": Contender(
+            lambda: find_path(model, images, labels, four, internal_batch_size=rows), engine_flops(config, 4)
+        ),
     }
 
 
-def compare(
-    model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None, repeats: int
-) -> str:
-    """A table of medians over `repeats` interleaved repetitions."""
-    runs = contenders(model, images, labels, steps, rows)
+def influences(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int) -> dict:
+    """Influence Pattern layer by layer and all layers at once, path scores excluded."""
+    right, L, block = Quadrature("right", steps), model.config.depth, block_flops(model.config)
+    return {
+        f"influence pattern layer by layer, right {steps}": Contender(
+            lambda: plain_influence(model, images, labels, right), steps * L * (L + (L - 1) / 2) * block
+        ),
+        f"influence pattern in one pass, right {steps}": Contender(
+            lambda: layer_influence(model, images, labels, right, rows), steps * (2 * L - 1) * block
+        ),
+    }
+
+
+def compare(runs: dict[str, Contender], config: ConfigDict, images: Tensor, repeats: int) -> str:
+    """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rates, peak = [], {}
     for name in reversed(runs):  # warm-up, the smallest first: a process' peak memory only grows
-        peak[name] = _peak_memory(images.device, lambda run=runs[name]: run[0](run[1]))
+        peak[name] = _peak_memory(images.device, runs[name].run)
     for _ in range(repeats):
         rates.append(product_rate(images))
-        for name, (run, quadrature, _) in runs.items():
-            seconds[name].append(_time(images.device, lambda run=run, q=quadrature: run(q)))
+        for name, contender in runs.items():
+            seconds[name].append(_time(images.device, contender.run))
     first = next(iter(runs))
     lines = [
         "| | s/image | speed-up, median (least-most) | block passes/image | share of product rate | peak memory |",
         "|---|---|---|---|---|---|",
     ]
-    for name, (_, _, flops) in runs.items():
+    for name, contender in runs.items():
         ratios = sorted(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
-        shares = [flops * len(images) / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
+        shares = [contender.flops * len(images) / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
         lines.append(
             f"| {name} | {statistics.median(seconds[name]) / len(images):.2f} "
             f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
-            f"| {flops / block_flops(model.config):.0f} | {100 * statistics.median(shares):.0f} % "
+            f"| {contender.flops / block_flops(config):.0f} | {100 * statistics.median(shares):.0f} % "
             f"| {peak[name] / GIB:.2f} GiB |"
         )
-    lines.append(f"\nproduct rate: {statistics.median(rates) / 1e9:.0f} GFLOP/s, median of {repeats}")
+    lines.append(f"\nproduct rate: {statistics.median(rates) / 1e9:.0f} GFLOP/s, median of {repeats}\n")
     return "\n".join(lines)
 
 

@@ -7,9 +7,11 @@ where `argparse.Namespace`, which the public MAE file holds, is the only type al
 
 import argparse
 import hashlib
+import lzma
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ BROKEN = (
     NotImplementedError,
     struct.error,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
     pickle.UnpicklingError,
     SafetensorError,
@@ -154,17 +157,16 @@ def read(path: Path) -> Contents:
 
 
 def _read_npz(path: Path) -> Contents:
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
-    with np.load(path, allow_pickle=False) as file:
+    if not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile("it is no zip archive")
+    with np.load(path, allow_pickle=False) as file:  # zipfile compares the checksum of each array
         arrays = {name: file[name] for name in file.files}
     return Contents(FLAX, {n: torch.from_numpy(a.astype(a.dtype.newbyteorder("="))) for n, a in arrays.items()})
 
 
 def _read_pth(path: Path) -> Contents:
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a state dict")
@@ -223,6 +225,8 @@ def _config(path: Path, contents: Contents, model_type: str, img_size: int | Non
         config = ConfigDict(CONFIGS[model_type])
         config.update(num_classes=found["num_classes"], num_heads=num_heads or config.num_heads)
     config.img_size = img_size or config.img_size
+    if contents.layout is FLAX and not num_heads and config.width % config.num_heads:
+        config.num_heads = 1  # the arrays contradict each other; the comparison says where
     if config.num_heads and config.width % config.num_heads:
         raise UserError(f"{path}: a width of {config.width} has no {config.num_heads} heads; change --num_heads")
     if config.img_size % config.patch_size:

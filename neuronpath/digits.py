@@ -1,6 +1,7 @@
 """The embedded default: scikit-learn's handwritten digits as an image folder, and a small ViT trained on them."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,11 @@ def write_images(root: Path) -> None:
         folder = building / part / str(label)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(folder / f"{i:04d}.png")
-    building.replace(root)
+    root.mkdir(exist_ok=True)
+    for part in ("train", "val"):
+        if not (root / part).is_dir():
+            (building / part).replace(root / part)
+    shutil.rmtree(building)
 
 
 def load_images(root: Path, config: ConfigDict) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,19 @@ class UserError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class ResourceError(UserError):
     """Out of memory or disk: the same command resumes where it stopped."""
 
     exit_code = 4
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks, control characters and undecodable bytes as escapes: names come from outside."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

@@ -37,7 +37,7 @@ class Layout:
     def dimensions(self, tensors: dict[str, Tensor]) -> dict[str, int]:
         """All that the arrays tell: width, depth, mlp_dim, num_classes, patch_size, img_size; Flax also num_heads."""
         found = {name: self.dimension(name, tensors) for name in self.places if name != "positions"}
-        found["depth"] = len({m[0] for name in tensors if (m := re.match(self.block, name))})
+        found["depth"] = max(1, len({m[0] for name in tensors if (m := re.match(self.block, name))}))
         found["img_size"] = found["patch_size"] * max(1, math.isqrt(self.dimension("positions", tensors) - 1))
         return found
 

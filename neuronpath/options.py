@@ -27,15 +27,22 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists the options)")
 
 
-def whole(least: int):
-    """The type of an option that takes a whole number ≥ `least`."""
+def whole(least: int, most: int = 2**31 - 1):
+    """The type of an option that takes a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
-        if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
+        if not text.strip().lstrip("+-").isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
 
     return parse
+
+
+def file_name(text: str) -> str:
+    """The type of an option that begins file names."""
+    if not text or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"must be a plain file name, not {text!r}")
+    return text
 
 
 def labels(text: str) -> list[int]:
@@ -216,6 +223,7 @@ def add_output(parser: Parser) -> None:
     )
     group.add_argument(
         "--output_prefix",
+        type=file_name,
         default="imgnet_all",
         metavar="NAME",
         help="file names begin with it: NAME-<label>.rlt.jsonl (default: %(default)s)",

@@ -33,7 +33,7 @@ def read_label(file: Path) -> list[dict]:
     """The records of one label file. UserError naming file and line where one is broken."""
     if file.with_name(file.name + UNFINISHED).exists():
         raise UserError(f"{file}: an --overwrite run of it is unfinished; repeat that command without --overwrite")
-    return [record for _, _, value in parse_lines(file) for record in _normalised(value, file)]
+    return [record for n, _, value in parse_lines(file) for record in _normalised(value, f"{file}, line {n}")]
 
 
 def read_results(directory: str | Path, prefix: str = "imgnet_all") -> dict[int, list[dict]]:
@@ -85,10 +85,10 @@ def _no_constant(name: str):
     raise ValueError(f"{name} is not JSON")
 
 
-def _normalised(value: object, file: Path) -> list[dict]:
+def _normalised(value: object, where: str) -> list[dict]:
     records = value if isinstance(value, list) else [value]
     if not all(isinstance(record, dict) for record in records):
-        raise UserError(f"{file}: a line is neither a record nor a list of records")
+        raise UserError(f"{where}: neither a record nor a list of records")
     return [record if "image" in record else _released(record) for record in records]
 
 

@@ -82,6 +82,25 @@ def ramped_gradients(model, images, targets, hidden, path, quadrature, whole_lay
     return [x[::steps] for x in full], layer, gradients
 
 
+def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature) -> list[Tensor]:
+    """Σ_k ω_k mean_t ∂F/∂h of every layer, (B, H) each (docs/method.md §4): a forward and a backward per layer."""
+    steps, influences = quadrature.steps, []
+    nodes, weights = (torch.as_tensor(x).to(images) for x in (quadrature.nodes, quadrature.weights))
+    scaled = nodes.repeat(len(images))[:, None, None, None] * images.repeat_interleave(steps, 0)
+    for layer in range(len(model.blocks)):
+        z = model.embed(scaled)
+        for i, block in enumerate(model.blocks):
+            a = block.attend(z)
+            h = block.hidden(a)
+            if i == layer:
+                h = overwritten = h.detach().requires_grad_()
+            z = a + block.project(h)
+        F = model.read(z[:, model.neuron_tokens]).softmax(-1).gather(1, targets.repeat_interleave(steps)[:, None])
+        gradient = torch.autograd.grad(F.sum(), overwritten)[0][:, model.neuron_tokens].mean(1)
+        influences.append(torch.einsum("k,bkh->bh", weights, gradient.unflatten(0, (-1, steps))))
+    return influences
+
+
 def clamped_forward(model: VisionTransformer, images: Tensor, clamped: list[Tensor]) -> Tensor:
     """Logits, with the neuron tokens' activations of the first layers overwritten by `clamped`."""
     z = model.embed(images)

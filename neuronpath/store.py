@@ -73,7 +73,7 @@ class Store:
         if item.label not in self._files:
             self._files[item.label] = self._working(item.label).open("ab")
         file = self._files[item.label]
-        file.write(line.encode())
+        file.write(line.encode(errors="backslashreplace"))
         file.flush()
         self._images[item.label].append(item.image)
         self._count_down(item.label)
@@ -140,6 +140,8 @@ class Store:
                 fault = f"not a record of an image of label {label} in this data set ({image!r})"
             elif image in seen:
                 fault = f"a second record of {image}"
+            elif record.get("label", label) != label:
+                fault = f"label is {record['label']}, not {label}"
             else:
                 fault = check(record)
             if fault:
@@ -200,7 +202,7 @@ class Store:
 def _replace(file: Path, content: str | bytes) -> None:
     """Write a file as a whole or not at all."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+    temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
     temporary.replace(file)
 
 

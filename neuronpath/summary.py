@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .errors import printable
 from .records import label_files
 
 NEAR_TIE = 1e-4  # below this margin fp32 does not tell which neuron is the better (docs/method.md §7)
@@ -36,7 +37,7 @@ class Summary:
         lines = [("images", f"{self.images} ({new} new, {resumed} from earlier runs)")]
         if self.images:
             scores = " · ".join(f"{name} {self.mean(key):.4f}" for key, name in self.scores.items())
-            smallest = ", ".join(f"{m:.1e} (layer {layer} of {image})" for m, layer, image in self.smallest)
+            smallest = ", ".join(f"{m:.1e} (layer {layer} of {printable(image)})" for m, layer, image in self.smallest)
             lines += [
                 ("top-1", f"{100 * self.correct / self.images:.2f} %"),
                 ("mean JAS", scores),

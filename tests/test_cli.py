@@ -190,6 +190,12 @@ class TestRecords:
         others += " search images_per_class device no_cuda num_workers on_bad_image overwrite"
         assert set(others.split()) <= args["options"].keys()
 
+    def test_image_name_that_is_not_utf8(self, run):
+        (run.images / "class1" / "00.png").rename(run.images / "class1" / os.fsdecode(b"\xff.png"))
+        for _ in range(2):
+            run("--labels", 1)
+        assert list(records(run.out)) == [os.fsdecode(b"class1/\xff.png")]
+
     def test_batch_sizes_do_not_matter(self, run, tmp_path):
         run()
         expected = records(run.out)

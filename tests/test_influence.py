@@ -10,6 +10,7 @@ from neuronpath import Quadrature, influence_path
 from neuronpath.cost import CountFlops, block_flops
 from neuronpath.influence import layer_influence
 from neuronpath.quadrature import RULES
+from neuronpath.reference import plain_influence
 
 IMAGES = 5
 CONFIGS = {
@@ -33,10 +34,12 @@ def test_gradients_choices_and_scores_equal_the_oracle(name, rule):
     m = 3
     found = influence_path(model, images, labels, Quadrature(rule, m), internal_batch_size=7)
     gradients = layer_influence(model, images, labels, Quadrature(rule, m), rows=7)
+    plain = plain_influence(model, images, labels, Quadrature(rule, m))
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         expected = oracle.influence(model, image, label, rule, m)
         for layer, influence in enumerate(expected):
             torch.testing.assert_close(gradients[layer][i], influence, rtol=1e-9, atol=1e-15)
+            torch.testing.assert_close(plain[layer][i], influence, rtol=1e-9, atol=1e-15)
         path = [[max(range(len(g)), key=lambda j: g[j])] for g in [e.tolist() for e in expected]]
         assert found.path[i].tolist() == path
         assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, rule, m), rel=1e-9)
