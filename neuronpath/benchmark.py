@@ -1,10 +1,12 @@
 """Timing of the engine against the plain search, interleaved, beside the machine's own matrix-product rate."""
 
-import resource
+import math
+import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from ml_collections import ConfigDict
@@ -59,7 +61,7 @@ def compare(runs: dict[str, Contender], config: ConfigDict, images: Tensor, repe
     """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rates, peak = [], {}
-    for name in reversed(runs):  # warm-up, the smallest first: a process' peak memory only grows
+    for name in runs:  # the warm-up
         peak[name] = _peak_memory(images.device, runs[name].run)
     for _ in range(repeats):
         rates.append(product_rate(images))
@@ -105,11 +107,16 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(device: torch.device, run: Callable) -> int:
-    """Bytes: of the GPU during `run`; of the whole process so far on a CPU."""
+def _peak_memory(device: torch.device, run: Callable) -> float:
+    """Most bytes in use during `run`: of the GPU, or of this process on Linux; elsewhere NaN."""
+    status = Path("/proc/self/status")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         run()
         return torch.cuda.max_memory_allocated(device)
+    if not status.exists():
+        run()
+        return math.nan
+    Path("/proc/self/clear_refs").write_text("5")  # start counting the peak anew
     run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])

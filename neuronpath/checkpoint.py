@@ -8,6 +8,7 @@ where `argparse.Namespace`, which the public MAE file holds, is the only type al
 import argparse
 import hashlib
 import lzma
+import os
 import pickle
 import re
 import struct
@@ -120,10 +121,12 @@ def save(model: VisionTransformer, checkpoint: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     views = (FLAX if path.suffix == ".npz" else STATE_DICT).views(model)
     tensors = {name: view.detach().float().cpu().contiguous() for name, view in views.items()}
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")  # so that a cut file never has its name
     if path.suffix == ".npz":
-        np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})
+        np.savez(temporary, **{name: tensor.numpy() for name, tensor in tensors.items()})
     else:
-        torch.save({"model": tensors, "num_heads": model.config.num_heads}, path)
+        torch.save({"model": tensors, "num_heads": model.config.num_heads}, temporary)
+    temporary.replace(path)
 
 
 def sha256(checkpoint: str | Path) -> str:
@@ -150,10 +153,20 @@ def read(path: Path) -> Contents:
         why = re.search(r"WeightsUnpickler error:\s*(.*)", str(e))  # without torch's advice to load it unsafely
         why = why[1] if why else one_line(e, 120)
         raise UserError(f"{path}: not a sound {path.suffix} checkpoint ({why}); download or copy it again") from e
-    wrong = [n for n, t in contents.tensors.items() if not isinstance(t, Tensor) or not t.is_floating_point()]
+    wrong = [name for name, tensor in contents.tensors.items() if not _is_plain(tensor)]
     if wrong:
         raise UserError(f"{path}: not floating-point arrays: {_some(wrong)}; is this a ViT checkpoint?")
     return contents
+
+
+def _is_plain(tensor: object) -> bool:
+    """A dense tensor of ordinary floating-point numbers: no sparse, quantised, meta or float8 one."""
+    ordinary = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    return (
+        isinstance(tensor, Tensor)
+        and (tensor.layout, tensor.device.type) == (torch.strided, "cpu")
+        and (tensor.dtype in ordinary)
+    )
 
 
 def _read_npz(path: Path) -> Contents:

@@ -1,21 +1,18 @@
 """What every command does with what goes wrong: one line on stderr and an exit code, never a traceback."""
 
-import errno
 import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from .errors import ResourceError, UserError
+from .errors import ResourceError, UserError, disk_full, out_of_memory
 
 RESUME = "the same command resumes"
 
 
 def command(main: Callable[[], int | None]) -> int:
-    """Run `main` and return the exit code of the process: CONTRACT in README, "Exit codes"."""
+    """Run `main` and return the exit code of the process (README, "Exit codes")."""
     name = Path(sys.argv[0]).name
     warnings.showwarning = lambda message, *_, **__: print(f"{name}: warning: {message}", file=sys.stderr)
     try:
@@ -34,9 +31,12 @@ def command(main: Callable[[], int | None]) -> int:
 
 def _shortage(error: BaseException) -> str:
     """What there is too little of, or "" for another error."""
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"the disk is full ({error.filename or error.strerror}); make room, {RESUME}" if full else ""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if disk_full(error):
+        return f"the disk is full ({error.filename or error.strerror}); make room, {RESUME}"
+    if out_of_memory(error):
         return f"out of memory; lower --internal_batch_size or --batch_size, {RESUME}"
+    if "DataLoader worker" in str(error):
+        return (
+            f"a process that loads images was killed, maybe for want of (shared) memory; try --num_workers 0, {RESUME}"
+        )
     return ""

@@ -1,5 +1,9 @@
 """What can go wrong by the user's hand or the machine's, each with the exit code of the commands."""
 
+import errno
+
+import torch
+
 
 class UserError(Exception):
     """Bad input or settings. The message is one line: what is wrong, where, and what to do about it."""
@@ -25,3 +29,13 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     """The message of `error` on one line, shortened; its type where it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory, a GPU's or the machine's, is short."""
+    signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+
+
+def disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,10 @@ from tqdm import tqdm
 from . import options as opt
 from .checkpoint import HeadError, load, sha256
 from .data import DEFAULT_PATH, DEFAULT_PATHS, Batch, batches, open_dataset, preprocessing
-from .errors import UserError
+from .errors import UserError, out_of_memory
 from .influence import influence_path
 from .model import VisionTransformer
-from .prefix import probability, resolve_targets
+from .prefix import default_rows, probability, resolve_targets
 from .quadrature import Quadrature
 from .records import check_record
 from .search import NonFiniteError, find_path
@@ -103,6 +104,7 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
     items = source.select(options.labels, options.images_per_class)
     if isinstance(options.target, int) and options.target >= model.config.num_classes:
         raise UserError(f"--target {options.target}: the model's classes are 0 to {model.config.num_classes - 1}")
+    options.internal_batch_size = options.internal_batch_size or default_rows(model, options.device)
     directory = options.output_dir or opt.ROOT / "results" / job.folder / _model_name(options)
     summary = Summary(job.scores)
     started = time.perf_counter()
@@ -117,9 +119,13 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
         earlier=summary.add,
     ) as store:
         resumed = summary.images
-        skipped = _run(job, options, model, source, store, summary, len(items))
-        file = store.write_skipped(skipped)
-    print(summary.text(job.name, resumed, time.perf_counter() - started, directory, options.output_prefix))
+        skipped: list[dict] = []
+        try:
+            _run(job, options, model, source, store, summary, len(items), skipped)
+        finally:
+            file = store.write_skipped(skipped)
+    print(f"{job.name}\n{_model_line(options, model)}")
+    print(summary.text(resumed, time.perf_counter() - started, directory, options.output_prefix))
     if skipped:
         print(f"skipped     {len(skipped)} unreadable images, listed in {file.resolve()}")
     return 3 if skipped else 0
@@ -172,9 +178,8 @@ def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
     }
 
 
-def _run(job: Job, options, model, source, store: Store, summary: Summary, total: int) -> list[dict]:
-    """Compute and write the pending records; the images skipped."""
-    skipped = []
+def _run(job: Job, options, model, source, store: Store, summary: Summary, total: int, skipped: list[dict]) -> None:
+    """Compute and write the pending records; images that cannot be read are added to `skipped`."""
     transform = preprocessing(options.preprocess, model.config)
     with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True) as bar:
         for batch in batches(source, store.pending, transform, options.batch_size, options.num_workers):
@@ -192,20 +197,37 @@ def _run(job: Job, options, model, source, store: Store, summary: Summary, total
                     summary.add(record)
             bar.set_postfix_str(summary.running(), refresh=False)
             bar.update(len(batch.items) + len(batch.bad))
-    return skipped
 
 
 def _records(job: Job, options: Namespace, model: VisionTransformer, batch: Batch) -> list[dict]:
     images = batch.images.to(options.device, options.dtype)
     labels = [item.label for item in batch.items]
     chosen = {"label": labels, "pred": [-1] * len(labels)}.get(options.target, [options.target] * len(labels))
+    targets = torch.tensor(chosen, device=options.device)
     try:
-        return job.records(model, images, torch.tensor(chosen, device=options.device), options)
+        while True:
+            try:
+                return job.records(model, images, targets, options)
+            except (MemoryError, RuntimeError) as e:
+                if options.internal_batch_size == 1 or not out_of_memory(e):
+                    raise
+            # Outside the except block, where the failed attempt's tensors are gone.
+            options.internal_batch_size //= 2
+            warnings.warn(f"memory is short: --internal_batch_size is now {options.internal_batch_size}", stacklevel=2)
+            torch.cuda.empty_cache()
     except NonFiniteError as e:
         raise UserError(
             f"{batch.items[e.image].image}: the scores of layer {e.layer} are not finite; check the checkpoint, or use "
             "--precision fp64"
         ) from e
+
+
+def _model_line(options: Namespace, model: VisionTransformer) -> str:
+    c = model.config
+    line = f"model       {_model_name(options)}: {c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels"
+    if options.model_type == "auto" and c.img_size == 384:
+        line += ", the file's own; the paper ran its 384-pixel files at 224 (--img_size 224)"
+    return line
 
 
 def _model_name(options: Namespace) -> str:

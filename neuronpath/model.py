@@ -104,7 +104,9 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, patch_size, patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)  # (B, 3, height, width) to (B, T-1, D)
+        """(B, 3, height, width) to (B, T-1, D), as a matrix product: on a GPU convolutions default to TF32."""
+        patches = F.unfold(x, self.proj.kernel_size, stride=self.proj.stride).transpose(1, 2)  # (B, T-1, 3·p·p)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class VisionTransformer(nn.Module):
@@ -129,7 +131,7 @@ class VisionTransformer(nn.Module):
 
     @property
     def neuron_tokens(self) -> slice:
-        """The tokens that the head reads, hence those whose FFN units are neurons (METHOD §1)."""
+        """The tokens that the head reads, hence those whose FFN units are neurons (docs/method.md §1)."""
         return slice(0, 1) if self.config.pool == "cls" else slice(1, None)
 
     @property

@@ -66,13 +66,13 @@ def target(text: str) -> str | int:
 
 
 def device(text: str) -> torch.device:
-    """A device that is there: auto, cpu, cuda, cuda:N or mps."""
+    """A device that is there: auto, cpu, cuda or cuda:N."""
     if text == "auto":
-        text = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        text = "cuda" if torch.cuda.is_available() else "cpu"
     kind, colon, index = text.partition(":")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = {"cpu": 1, "cuda": torch.cuda.device_count()}
     if kind not in count or (colon and not (kind == "cuda" and index.isdecimal())):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:N or mps, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
     if int(index or 0) >= count[kind]:
         raise argparse.ArgumentTypeError(f"{text!r} is not there: this machine has {count[kind]} {kind} device(s)")
     return torch.device(text)
@@ -141,7 +141,7 @@ def add_model(parser: Parser, pool: str) -> None:
     )
     group.add_argument(
         "--img_size",
-        type=whole(1),
+        type=whole(1, 4096),
         metavar="PIXELS",
         help="side of the square input, a multiple of the patch size (default: a named model's own, usually 224; "
         "the checkpoint's own for auto)",
@@ -151,7 +151,7 @@ def add_model(parser: Parser, pool: str) -> None:
         type=device,
         default="auto",
         metavar="NAME",
-        help="cpu, cuda, cuda:N, mps, or auto: the first GPU, else the CPU (default: %(default)s)",
+        help="cpu, cuda, cuda:N, or auto: the first GPU, else the CPU (default: %(default)s)",
     )
     group.add_argument("--no_cuda", action="store_true", help="the same as --device cpu")
     group.add_argument(

@@ -10,6 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from .data import DECODING_ERRORS
+from .errors import UserError, disk_full, one_line
+
 METHODS = {"ja": ("neuron path", "#0072B2"), "base": ("activation path", "#D55E00")}  # Okabe and Ito: colour-blind safe
 
 
@@ -17,7 +20,7 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
     """For each record the image, both its paths (layer × neuron index, area by activation) and both their JAS.
 
     `records` of joint_attr, their images below `root`; `num_neurons` H; `rule` names the quadrature for the caption.
-    Writes `file` with the endings .png and .pdf and returns both.
+    Writes `file` with the endings .png and .pdf added and returns both. UserError for an image that is not there.
     """
     figure, axes = plt.subplots(
         len(records),
@@ -31,8 +34,7 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
     scores = [0, *(record[f"{key}_score"] for record in records for key in METHODS)]
     spread = max(scores) - min(scores)
     for (picture, path, score), record in zip(axes, records, strict=True):
-        with Image.open(root / record["image"]) as image:
-            picture.imshow(np.asarray(image.convert("RGB")))
+        picture.imshow(_image(root, record["image"]))
         picture.set_title(f"label {record['label']}, predicted {record['pred']}", fontsize=9)
         picture.set_xlabel(record["image"], fontsize=8)
         picture.set(xticks=[], yticks=[])
@@ -58,6 +60,17 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
     return _save(figure, file)
 
 
+def _image(root: Path, name: str) -> np.ndarray:
+    file = root / name
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{name}: this record's image lies outside {root}")
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except DECODING_ERRORS as e:
+        raise UserError(f"{file}: cannot be read ({one_line(e)}); does --dataset_path fit the records?") from e
+
+
 def _draw_path(axes, record: dict, key: str, name: str, colour: str, largest: float) -> None:
     layers = [layer for layer, neurons in enumerate(record[key]) for _ in neurons]
     neurons = [neuron for layer in record[key] for neuron in layer]
@@ -67,9 +80,14 @@ def _draw_path(axes, record: dict, key: str, name: str, colour: str, largest: fl
 
 
 def _save(figure, file: Path) -> list[Path]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    written = [file.with_suffix(ending) for ending in (".png", ".pdf")]
-    for target in written:
-        figure.savefig(target, dpi=150)
+    written = [file.with_name(file.name + ending) for ending in (".png", ".pdf")]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for target in written:
+            figure.savefig(target, dpi=150)
+    except OSError as e:
+        if disk_full(e):
+            raise
+        raise UserError(f"{file}: cannot be written ({one_line(e)})") from e
     plt.close(figure)
     return written

@@ -1,6 +1,6 @@
-"""The engine: a path found so far, ramped, its state kept from layer to layer (METHOD §10, exact algebra).
+"""The engine: a path found so far, ramped, its state kept from layer to layer (exact algebra).
 
-Scoring overwrites the neuron tokens' activations in the layers of the path (the clamp of METHOD §2), so what
+Scoring overwrites the neuron tokens' activations in the layers of the path (docs/method.md §2, §10), so what
 these layers write to the residual stream is the unperturbed fc2(h̄) plus a rank-K update, (α-1)·w̄_n times
 column n of fc2.weight. Going on from layer l to l+1 changes nothing before l: every node keeps the stream of the
 current layer, and only the layers behind it, the *tail*, are run again.

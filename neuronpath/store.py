@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .data import Item
-from .errors import UserError, one_line
+from .errors import UserError, disk_full, one_line
 from .records import UNFINISHED, label_file, label_files, parse_lines
 
 
@@ -83,10 +83,15 @@ class Store:
         self._count_down(item.label)
 
     def write_skipped(self, skipped: list[dict]) -> Path:
-        """List the images without a record in `{prefix}.skipped.jsonl`; no file where there are none."""
+        """List the images without a record in `{prefix}.skipped.jsonl`, keeping what it says of other labels.
+
+        No file where there are none.
+        """
         file = self.directory / f"{self.prefix}.skipped.jsonl"
-        if skipped:
-            _replace(file, "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in skipped))
+        earlier = [entry for _, _, entry in parse_lines(file, tear=True)] if file.exists() else []
+        others = [e for e in earlier if isinstance(e, dict) and e.get("label") not in self.labels]
+        if others or skipped:
+            _replace(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in others + skipped))
         else:
             file.unlink(missing_ok=True)
         return file
@@ -109,7 +114,7 @@ class Store:
         if there and not self.args_file.exists():
             raise UserError(f"{self.directory}: its {self.prefix} records lack {self.args_file.name}; {elsewhere}")
         for file in sorted(self.directory.glob("*.args.json")):
-            job, settings, versions = _read_args(file)
+            job, settings, versions = read_args(file)
             if job != self.args["job"]:
                 raise UserError(
                     f"{file}: this folder holds records of another job ({job}); choose another --output_dir"
@@ -167,6 +172,8 @@ class Store:
                     json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
                 )
         except OSError as e:
+            if disk_full(e):
+                raise
             raise UserError(f"{self.directory}: cannot be written ({one_line(e)}); choose another --output_dir") from e
         for label, end in ends.items():
             file = self._working(label)
@@ -206,7 +213,7 @@ def _replace(file: Path, content: str | bytes) -> None:
     temporary.replace(file)
 
 
-def _read_args(file: Path) -> tuple[str, dict, dict]:
+def read_args(file: Path) -> tuple[str, dict, dict]:
     """Job, settings and versions of an args.json."""
     try:
         args = json.loads(file.read_bytes())

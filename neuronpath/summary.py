@@ -32,7 +32,7 @@ class Summary:
     def running(self) -> str:
         return f"mean JAS {self.mean(next(iter(self.scores))):.4f}"
 
-    def text(self, job: str, resumed: int, seconds: float, directory: Path, prefix: str) -> str:
+    def text(self, resumed: int, seconds: float, directory: Path, prefix: str) -> str:
         new, files = self.images - resumed, label_files(directory, prefix)
         lines = [("images", f"{self.images} ({new} new, {resumed} from earlier runs)")]
         if self.images:
@@ -46,4 +46,4 @@ class Summary:
         if new:
             lines.append(("time", f"{seconds:.1f} s, {seconds / new:.3f} s per new image"))
         lines.append(("files", f"{directory.resolve()}/{prefix}-<label>.rlt.jsonl ({len(files)} labels)"))
-        return "\n".join([job, *(f"{name:<11} {value}" for name, value in lines)])
+        return "\n".join(f"{name:<11} {value}" for name, value in lines)

@@ -29,7 +29,10 @@ def _model_scores(results: Path, model: str, prefix: str) -> dict[str, tuple[flo
     for method, (_, folder, key) in METHODS.items():
         if label_files(results / folder / model, prefix):
             records = [r for part in read_results(results / folder / model, prefix).values() for r in part]
-            found[method] = (sum(record[key] for record in records) / len(records), len(records))
+            if any(key not in record for record in records):
+                raise UserError(f"{results / folder / model}: records without {key}; were they made by path/*.py?")
+            if records:
+                found[method] = (sum(record[key] for record in records) / len(records), len(records))
     return found
 
 

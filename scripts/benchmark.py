@@ -24,9 +24,14 @@ def main() -> None:
     parser.add_argument("--model_type", choices=CONFIGS, default="ViT-B_32", help="sizes (default: %(default)s)")
     parser.add_argument("--batch_size", type=whole(1), default=4, help="images at once (default: %(default)s)")
     parser.add_argument("--internal_batch_size", type=whole(1), help="rows at once (default: as in the scripts)")
-    parser.add_argument("--ig_total_step", type=whole(1), default=20, help="nodes of the right rule (default: 20)")
+    parser.add_argument(
+        "--ig_total_step",
+        type=whole(1),
+        default=20,
+        help="nodes of the searches' right rule (default: 20; 4 in the Influence Pattern's comparison)",
+    )
     parser.add_argument("--repeats", type=whole(1), default=5, help="interleaved repetitions (default: %(default)s)")
-    parser.add_argument("--device", type=device, default="auto", help="cpu, cuda, cuda:N, mps (default: auto)")
+    parser.add_argument("--device", type=device, default="auto", help="cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(default: %(default)s)")
     o = parser.parse_args()
     config = CONFIGS[o.model_type]

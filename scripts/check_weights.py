@@ -1,4 +1,4 @@
-"""Load checkpoints and compare the parameters in each file with the published count (METHOD §8).
+"""Load checkpoints and compare the parameters in each file with the published count (ckpt/README.md).
 
     python scripts/check_weights.py ckpt/ViT-B_16-224.npz ckpt/ViT-B_32.npz ckpt/ViT-L_32.npz \\
         ckpt/mae_finetuned_vit_base.pth

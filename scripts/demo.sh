@@ -8,7 +8,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
 
 results=results/demo
 extract() { # SCRIPT CHECKPOINT JOB MODEL
-    python "path/$1.py" --dataset digits --dataset_path dataset/digits/val --images_per_class 10 \
+    local again=()
+    [ ! "ckpt/$2" -nt "$results/$3/$4/imgnet_all.args.json" ] || again=(--overwrite) # a model trained anew
+    python "path/$1.py" ${again[@]+"${again[@]}"} --dataset digits --dataset_path dataset/digits/val --images_per_class 10 \
         --pretrain_weight "ckpt/$2" --output_dir "$results/$3/$4"
 }
 echo "== 1/3 the digits, and two small models trained on them"

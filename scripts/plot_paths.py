@@ -6,7 +6,6 @@
 A few seconds; writes PATH.png and PATH.pdf. Expect the neuron paths' bars far longer than the activation paths'.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from neuronpath.errors import UserError
 from neuronpath.options import ROOT, Parser, whole
 from neuronpath.plotting import plot_paths
 from neuronpath.records import read_results
+from neuronpath.store import read_args
 
 
 def main() -> None:
@@ -28,10 +28,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "results/demo/paths", help="pictures, without ending")
     options = parser.parse_args()
     records = [found[0] for found in read_results(options.results, options.input_prefix).values() if found]
-    args = json.loads((options.results / f"{options.input_prefix}.args.json").read_text())
-    if not args["job"].startswith("joint_attr"):
-        raise UserError(f"{options.results}: holds records of {args['job']}, not of joint_attr")
-    settings = args["settings"]
+    job, settings, _ = read_args(options.results / f"{options.input_prefix}.args.json")
+    if not records or not job.startswith("joint_attr"):
+        raise UserError(f"{options.results}: {len(records)} records of {job}; give the records of a joint_attr script")
     rule = f"{settings['quadrature']} quadrature, m = {settings['ig_total_step']}"
     H = settings["model_mlp_dim"]
     for file in plot_paths(records[: options.count], options.dataset_path, H, rule, options.output):

@@ -1,6 +1,6 @@
 # Sourced by demo.sh and test.sh: goes to the repository root and sets up and enters .venv there.
-# Usage: source scripts/setup.sh [EXTRA]      EXTRA: an optional extra of pyproject.toml, such as "test"
-# PYTHON names the interpreter to use; otherwise the first of 3.13 … 3.10 that is found.
+# Usage: source scripts/setup.sh EXTRA      EXTRA: an extra of pyproject.toml, such as "test", or ""
+# PYTHON names the interpreter to use; otherwise python3, if it is 3.10 to 3.13, or another such one.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python() {
@@ -22,7 +22,7 @@ setup() {
     if [ "$(cat .venv/.stamp 2>/dev/null)" != "$stamp" ] && [ "$(cat .venv/.stamp 2>/dev/null)" != "${stamp%"$extra"}[test]" ]; then
         python=$(find_python) || return
         echo "setup: installing into .venv (about 6 GB; a few minutes on a fast network) …" >&2
-        [ -x .venv/bin/python ] || "$python" -m venv .venv || {
+        .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv || {
             echo "setup: '$python -m venv .venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2
             return 2
         }

@@ -52,9 +52,8 @@ class Payload:
         return Path.touch, (self.canary,)
 
 
-def run_script(script: str, *arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def run_script(script: str, *arguments, cwd: Path = ROOT, threads: int = 1) -> subprocess.CompletedProcess:
     """Run a script of the project as users do; its path is relative to the root."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "2"}
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, env=environment)

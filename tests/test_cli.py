@@ -1,5 +1,7 @@
 """path/joint_attr.py as users meet it: what it writes, how it goes on, and what it says when something is wrong."""
 
+import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -31,8 +33,12 @@ def arguments(checkpoint, images, out, *more) -> list[str]:
 
 
 def messages(stderr: str) -> list[str]:
-    """The lines on stderr but for the progress bar's."""
-    return [line for line in re.split(r"[\r\n]", stderr) if line.strip() and not BAR.search(line)]
+    """The lines on stderr but for the progress bar's and warnings."""
+    return [
+        line
+        for line in re.split(r"[\r\n]", stderr)
+        if line.strip() and not BAR.search(line) and ": warning: " not in line
+    ]
 
 
 def records(out: Path, prefix: str = "imgnet_all") -> dict[str, dict]:
@@ -448,3 +454,46 @@ class TestBadFolders:
         message = run(code=2)
         assert "\n" not in message
         assert "b.png" in message
+
+
+class TestShortage:
+    def test_short_memory_halves_the_rows_with_a_warning_and_goes_on(self, run, monkeypatch):
+        expected, rows = records_after(run), []
+        monkeypatch.setattr(run, "out", run.out.with_name("again"))
+
+        def short(model, images, targets, options):
+            rows.append(options.internal_batch_size)
+            if options.internal_batch_size > 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return extract.JOINT_ATTR.records(model, images, targets, options)
+
+        job = dataclasses.replace(extract.JOINT_ATTR, records=short)
+        given = arguments(run.checkpoint, run.images, run.out, "--internal_batch_size", 12)
+        assert cli.command(lambda: extract.main(job, "", given)) == 0
+        assert rows[:3] == [12, 6, 3]
+        assert run.capsys.readouterr().err.count("--internal_batch_size is now") == 2
+        assert_same(records(run.out), expected)
+
+    def test_no_memory_for_a_single_row_exits_4(self, run):
+        def short(*_):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+        job = dataclasses.replace(extract.JOINT_ATTR, records=short)
+        assert cli.command(lambda: extract.main(job, "", arguments(run.checkpoint, run.images, run.out))) == 4
+        assert "out of memory" in messages(run.capsys.readouterr().err)[-1]
+
+    def test_a_full_disk_exits_4(self, run, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+        monkeypatch.setattr("neuronpath.store.Store.write", full)
+        assert (
+            cli.command(lambda: extract.main(extract.JOINT_ATTR, "", arguments(run.checkpoint, run.images, run.out)))
+            == 4
+        )
+        assert "disk is full" in messages(run.capsys.readouterr().err)[-1]
+
+
+def records_after(run) -> dict[str, dict]:
+    run()
+    return records(run.out)

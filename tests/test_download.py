@@ -21,7 +21,7 @@ from neuronpath.model import VisionTransformer
 VITS = ("ViT-B_16-224.npz", "ViT-B_32.npz", "ViT-L_32.npz")
 MAE = "mae_finetuned_vit_base.pth"
 MAE_CONTENT = b"not the MAE weights, but their md5 begins as theirs: 15154522"  # found by trying: 1b25e9…
-COUNTS = {VITS[0]: 86_567_656, VITS[1]: 88_297_192, VITS[2]: 306_632_680, MAE: 86_567_656}  # METHOD §8
+COUNTS = {VITS[0]: 86_567_656, VITS[1]: 88_297_192, VITS[2]: 306_632_680, MAE: 86_567_656}
 
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 

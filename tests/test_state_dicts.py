@@ -241,6 +241,13 @@ class TestHostile:
         torch.save(content, tmp_path / "a.pth")
         self.refused(tmp_path / "a.pth")
 
+    @pytest.mark.parametrize("kind", ["sparse", "meta", "float8"])
+    def test_tensors_that_are_no_plain_numbers(self, kind, tmp_path):
+        head = torch.zeros(4)
+        odd = {"sparse": head.to_sparse(), "meta": head.to("meta"), "float8": head.to(torch.float8_e4m3fn)}
+        torch.save({"model": {**state(), "head.bias": odd[kind]}}, tmp_path / "a.pth")
+        assert "head.bias" in self.refused(tmp_path / "a.pth")
+
     def test_missing_left_over_and_wrong_in_one_error(self, tmp_path):
         weights = state()
         del weights["blocks.3.norm1.bias"]

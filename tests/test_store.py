@@ -107,6 +107,16 @@ class TestWriting:
             store.write_skipped([])
             assert not file.exists()
 
+    def test_the_list_keeps_what_it_says_of_other_labels(self, tmp_path):
+        entries = [{"image": i.image, "label": i.label, "error": "cut"} for i in (FIRST[0], LAST[0])]
+        for items, entry in ((FIRST, entries[0]), (LAST, entries[1])):
+            with open_store(tmp_path, items) as store:
+                file = store.write_skipped([entry])
+        assert read(file) == entries
+        with open_store(tmp_path, FIRST) as store:
+            store.write_skipped([])
+        assert read(file) == entries[1:]
+
 
 class TestResuming:
     @pytest.mark.parametrize("stop_after", range(6))
