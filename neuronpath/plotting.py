@@ -41,7 +41,8 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
         for row, (key, (name, colour)) in enumerate(METHODS.items()):
             _draw_path(path, record, key, name, colour, largest)
             score.barh(row, record[f"{key}_score"], color=colour)
-            score.text(max(0, record[f"{key}_score"]), row, f" {record[f'{key}_score']:.3f}", va="center", fontsize=8)
+            shown = round(record[f"{key}_score"], 3) + 0.0  # no minus before a zero
+            score.text(max(0, shown), row, f" {shown:.3f}", va="center", fontsize=8)
         path.set(xticks=range(len(record["ja"])), ylim=(-0.05 * num_neurons, 1.05 * num_neurons), ylabel="neuron index")
         score.set(yticks=[], ylim=(1.6, -0.6), xlim=(min(scores) - 0.02 * spread, max(scores) + 0.3 * spread))
         score.axvline(0, color="black", linewidth=0.8)
