@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .model import VisionTransformer
-from .prefix import default_rows, image_groups, plain_forward, probability, resolve_targets
+from .prefix import default_rows, image_groups, node_groups, plain_forward, probability, resolve_targets
 from .quadrature import Quadrature
 from .score import PAPER, score_plain
 from .search import NonFiniteError, choose
@@ -58,9 +58,7 @@ def layer_influence(
 ) -> list[Tensor]:
     """Σ_k ω_k mean_t ∂F/∂h_j[t] of every layer, (B, H) each."""
     B, total = len(images), 0
-    nodes, weights = (torch.as_tensor(q).to(images) for q in (quadrature.nodes, quadrature.weights))
-    size = max(1, rows // B)
-    for alpha, weight in zip(nodes.split(size), weights.split(size), strict=True):
+    for alpha, weight in node_groups(quadrature, rows // B, images):
         scaled = alpha.repeat(B)[:, None, None, None] * images.repeat_interleave(len(alpha), 0)
         total = total + _written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight)
     # fc2 is linear: its transpose is applied once, to the mean over tokens and nodes.

@@ -242,15 +242,14 @@ class ReversePrefix(Prefix):
 
 def prefixes(kind, model, plain, targets, quadrature: Quadrature, rows: int, **options) -> list[Prefix]:
     """One prefix of `kind` for as many nodes as `rows` admits at once, and so on for the rest of the nodes."""
-    like = plain.logits
-    nodes, weights = (
-        torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in (quadrature.nodes, quadrature.weights)
-    )
-    size = max(1, rows // len(targets))
-    return [
-        kind(model, plain, targets, *part, **options)
-        for part in zip(nodes.split(size), weights.split(size), strict=True)
-    ]
+    parts = node_groups(quadrature, rows // len(targets), plain.logits)
+    return [kind(model, plain, targets, *part, **options) for part in parts]
+
+
+def node_groups(quadrature: Quadrature, size: int, like: Tensor):
+    """(nodes, weights) in groups of at most `size`, at least 1, on the device and in the dtype of `like`."""
+    nodes, weights = (torch.as_tensor(x).to(like) for x in (quadrature.nodes, quadrature.weights))
+    return zip(nodes.split(max(1, size)), weights.split(max(1, size)), strict=True)
 
 
 def image_groups(quadrature: Quadrature, rows: int, *tensors: Tensor):

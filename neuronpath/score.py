@@ -38,19 +38,17 @@ def score_path(
     """
     check_path(model, len(images), path)
     rows = internal_batch_size or default_rows(model, images.device)
-    return torch.cat(
-        [
-            score_plain(model, plain_forward(model, x), y, p, quadrature, rows)
-            for x, y, p in image_groups(quadrature, rows, images, targets, path)
-        ]
-    )
+    scores = []
+    for x, y, p in image_groups(quadrature, rows, images, targets, path):
+        plain = plain_forward(model, x)
+        scores.append(score_plain(model, plain, resolve_targets(y, plain.logits), p, quadrature, rows))
+    return torch.cat(scores)
 
 
 def score_plain(
     model: VisionTransformer, plain: Plain, targets: Tensor, path: Tensor, quadrature: Quadrature, rows: int
 ) -> Tensor:
-    """`score_path` where the plain forward is at hand."""
-    targets = resolve_targets(targets, plain.logits)
+    """`score_path` where the plain forward is at hand and the targets are classes."""
     G = 0
     for prefix in prefixes(ReversePrefix, model, plain, targets, quadrature, rows):
         for layer in range(path.shape[1]):
