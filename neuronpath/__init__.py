@@ -6,6 +6,7 @@ the target class; h̄ the activations of the unperturbed forward, w̄ those of o
 """
 
 from .checkpoint import load
+from .edits import edit, enhance, gain, remove
 from .influence import InfluencePath, influence_path
 from .quadrature import Quadrature
 from .score import score_path
@@ -16,8 +17,12 @@ __all__ = [
     "NeuronPath",
     "Quadrature",
     "activation_path",
+    "edit",
+    "enhance",
     "find_path",
+    "gain",
     "influence_path",
     "load",
+    "remove",
     "score_path",
 ]

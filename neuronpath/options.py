@@ -1,6 +1,7 @@
 """The one set of command-line options, in groups that each command takes what it needs of."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,6 +64,17 @@ def target(text: str) -> str | int:
     if text.isdecimal():
         return int(text)
     raise argparse.ArgumentTypeError(f"must be label, pred or a class index, not {text!r}")
+
+
+def factor(text: str) -> float:
+    """The type of an option that takes a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text!r}")
+    return number
 
 
 def device(text: str) -> torch.device:
@@ -193,6 +205,45 @@ def add_attribution(parser: Parser, searches: tuple[str, ...]) -> None:
         help="whose probability is attributed: label (the image's own), pred (the predicted class) or a class index "
         "(default: %(default)s)",
     )
+
+
+def add_paths(parser: Parser, controls: tuple[str, ...] = ()) -> None:
+    group = parser.add_argument_group("paths")
+    matched = "; random: units about as active as those of the neuron path, 5 draws averaged"
+    group.add_argument(
+        "--method",
+        choices=("ja", "influence_pattern", "base", *controls),
+        default="ja",
+        help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons"
+        f"{matched if 'random' in controls else ''} (default: %(default)s)",
+    )
+    for option, job in (("--ja_path", "joint_attr"), ("--influence_pattern_path", "influence_pattern")):
+        group.add_argument(
+            option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{option[2:-5]}/<model>)"
+        )
+    group.add_argument(
+        "--input_prefix",
+        type=file_name,
+        default="imgnet_all",
+        metavar="NAME",
+        help="file names of the records begin with it (default: %(default)s)",
+    )
+
+
+def add_gain(parser: Parser) -> None:
+    parser.add_argument(
+        "--gain",
+        type=factor,
+        nargs="+",
+        default=[],
+        metavar="G",
+        help="more factors for the path's activations, beside 0 (remove) and 2 (enhance), for a sweep such as "
+        "0.5 1.5 3; recorded as lists (default: none)",
+    )
+
+
+def add_running(parser: Parser) -> None:
+    group = parser.add_argument_group("running")
     group.add_argument(
         "--batch_size",
         type=whole(1),
@@ -212,7 +263,7 @@ def add_attribution(parser: Parser, searches: tuple[str, ...]) -> None:
         type=whole(0),
         default=42,
         metavar="N",
-        help="of random numbers; the search uses none (default: %(default)s)",
+        help="of random numbers: those of random controls; the rest uses none (default: %(default)s)",
     )
 
 
@@ -231,3 +282,8 @@ def add_output(parser: Parser) -> None:
     group.add_argument(
         "--overwrite", action="store_true", help="compute the chosen labels anew; without it a rerun resumes"
     )
+
+
+def model_name(options: argparse.Namespace) -> str:
+    """What folders of results are called: the model type, or the checkpoint's stem where that is auto."""
+    return options.pretrain_weight.stem if options.model_type == "auto" else options.model_type

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # files only; no window is ever opened
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from .data import DECODING_ERRORS
 from .errors import UserError, disk_full, one_line
+from .methods import METHODS
 
-METHODS = {"ja": ("neuron path", "#0072B2"), "base": ("activation path", "#D55E00")}  # Okabe and Ito: colour-blind safe
+SEARCHED = {"ja": "neuron path", "base": "activation path"}  # what joint_attr records, with the legend's words
 
 
 def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str, file: Path) -> list[Path]:
@@ -22,23 +20,18 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
     `records` of joint_attr, their images below `root`; `num_neurons` H; `rule` names the quadrature for the caption.
     Writes `file` with the endings .png and .pdf added and returns both. UserError for an image that is not there.
     """
-    figure, axes = plt.subplots(
-        len(records),
-        3,
-        figsize=(10, 2.1 * len(records) + 0.9),
-        width_ratios=(1, 4, 1.6),
-        squeeze=False,
-        layout="constrained",
-    )
-    largest = max(abs(a) for record in records for key in METHODS for layer in record[f"{key}_act"] for a in layer)
-    scores = [0, *(record[f"{key}_score"] for record in records for key in METHODS)]
+    figure = Figure(figsize=(10, 2.1 * len(records) + 0.9), layout="constrained")
+    axes = figure.subplots(len(records), 3, width_ratios=(1, 4, 1.6), squeeze=False)
+    largest = max(abs(a) for record in records for key in SEARCHED for layer in record[f"{key}_act"] for a in layer)
+    scores = [0, *(record[f"{key}_score"] for record in records for key in SEARCHED)]
     spread = max(scores) - min(scores)
     for (picture, path, score), record in zip(axes, records, strict=True):
         picture.imshow(_image(root, record["image"]))
         picture.set_title(f"label {record['label']}, predicted {record['pred']}", fontsize=9)
         picture.set_xlabel(record["image"], fontsize=8)
         picture.set(xticks=[], yticks=[])
-        for row, (key, (name, colour)) in enumerate(METHODS.items()):
+        for row, (key, name) in enumerate(SEARCHED.items()):
+            colour = METHODS[key].colour
             _draw_path(path, record, key, name, colour, largest)
             score.barh(row, record[f"{key}_score"], color=colour)
             shown = round(record[f"{key}_score"], 3) + 0.0  # no minus before a zero
@@ -58,7 +51,7 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
         "The order of the neuron indices carries no meaning.",
         fontsize=8,
     )
-    return _save(figure, file)
+    return save(figure, file)
 
 
 def _image(root: Path, name: str) -> np.ndarray:
@@ -80,7 +73,8 @@ def _draw_path(axes, record: dict, key: str, name: str, colour: str, largest: fl
     axes.scatter(layers, neurons, s=areas, color=colour, alpha=0.8, edgecolors="white", linewidths=0.5, label=name)
 
 
-def _save(figure, file: Path) -> list[Path]:
+def save(figure: Figure, file: Path) -> list[Path]:
+    """Write `file` with the endings .png and .pdf added, and return both."""
     written = [file.with_name(file.name + ending) for ending in (".png", ".pdf")]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -90,5 +84,4 @@ def _save(figure, file: Path) -> list[Path]:
         if disk_full(e):
             raise
         raise UserError(f"{file}: cannot be written ({one_line(e)})") from e
-    plt.close(figure)
     return written

@@ -7,7 +7,7 @@ released ones carry none and are joined by position, only where the counts match
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 from .errors import UserError, one_line
 
 PATHS = ("ja", "base", "path")
+PROBABILITIES = ("prob", "original", "remove", "enhance", "prune")
+LABELS = tuple(f"{key}_label" for key in PROBABILITIES[1:])
 UNFINISHED = ".partial"  # the ending of a label file that replaces an older one and is not yet complete
 
 
@@ -109,29 +111,33 @@ def _as_list(value: object) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def check_record(record: dict, config: ConfigDict, keys: Iterable[str]) -> str:
-    """What is wrong with one of our extraction records, which has `keys`, for a model of `config`, or ""."""
+def check_record(record: dict, config: ConfigDict, keys: Collection[str]) -> str:
+    """What is wrong with one of our records, which has `keys`, for a model of `config`, or ""."""
     if missing := [key for key in keys if key not in record]:
         return f"{missing[0]} is missing"
-    for key in ("pred", "label"):
+    for key in ("pred", "label", *(key for key in keys if key in LABELS)):
         if not _is_index(record.get(key), config.num_classes):
             return f"{key} is not one of {config.num_classes} classes"
     for key, value in record.items():
-        if key in PATHS and not _is_path(value, config):
+        if key in PATHS and not is_path(value, config):
             return f"{key} is not {config.depth} lists of distinct neurons, each 0 to {config.mlp_dim - 1}"
-        if (key.endswith("score") or key == "prob") and not isinstance(value, int | float):
+        if (key.endswith("score") or key in PROBABILITIES) and not isinstance(value, int | float):
             return f"{key} is not a number"
-    margin = record.get("margin")
-    if not isinstance(margin, list) or len(margin) != config.depth or not all(isinstance(m, float) for m in margin):
+    if "margin" in keys and not _are_numbers(record["margin"], config.depth):
         return f"margin is not {config.depth} numbers"
     return ""
+
+
+def _are_numbers(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(x, int | float) for x in value)
 
 
 def _is_index(value: object, count: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count
 
 
-def _is_path(value: object, config: ConfigDict) -> bool:
+def is_path(value: object, config: ConfigDict) -> bool:
+    """Whether it is L lists of distinct neurons."""
     return (
         isinstance(value, list)
         and len(value) == config.depth

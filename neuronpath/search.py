@@ -147,11 +147,11 @@ def _mean_activation(plain: Plain, path: Tensor) -> Tensor:
 
 
 class NonFiniteError(FloatingPointError):
-    """Scores that are not finite: `image` its index in the batch, `layer` the first such layer."""
+    """Results that are not finite: `image` its index in the batch, `what` says which, such as "scores of layer 3"."""
 
-    def __init__(self, image: int, layer: int):
-        super().__init__(f"image {image} of the batch: the scores of layer {layer} are not finite")
-        self.image, self.layer = image, layer
+    def __init__(self, image: int, what: str):
+        super().__init__(f"image {image} of the batch: the {what} are not finite")
+        self.image, self.what = image, what
 
     @classmethod
     def check(cls, margin: Tensor, score: Tensor) -> None:
@@ -159,4 +159,4 @@ class NonFiniteError(FloatingPointError):
         bad = (~torch.cat((margin, score[:, None]), 1).isfinite()).nonzero()
         if len(bad):
             image, layer = bad[0].tolist()
-            raise cls(image, min(layer, margin.shape[1] - 1))
+            raise cls(image, f"scores of layer {min(layer, margin.shape[1] - 1)}")

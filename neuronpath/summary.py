@@ -9,17 +9,46 @@ NEAR_TIE = 1e-4  # below this margin fp32 does not tell which neuron is the bett
 
 
 class Summary:
-    """Running means over the records of a run; `scores` maps record keys to names."""
+    """Counts over the records of a run; what it adds to them is a subclass's."""
 
-    def __init__(self, scores: dict[str, str]):
-        self.scores = scores
-        self.images = self.correct = self.near_ties = 0
-        self.sums = dict.fromkeys(scores, 0.0)
-        self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
+    def __init__(self):
+        self.images = self.correct = 0
 
     def add(self, record: dict) -> None:
         self.images += 1
         self.correct += record["pred"] == record["label"]
+
+    def running(self) -> str:
+        """A word on the progress bar."""
+        raise NotImplementedError
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(name, value) of what was found in at least one image."""
+        return [("top-1", f"{100 * self.correct / self.images:.2f} %")]
+
+    def text(self, resumed: int, seconds: float, directory: Path, prefix: str) -> str:
+        new, files = self.images - resumed, label_files(directory, prefix)
+        lines = [("images", f"{self.images} ({new} new, {resumed} from earlier runs)")]
+        if self.images:
+            lines += self.lines()
+        if new:
+            lines.append(("time", f"{seconds:.1f} s, {seconds / new:.3f} s per new image"))
+        lines.append(("files", f"{directory.resolve()}/{prefix}-<label>.rlt.jsonl ({len(files)} labels)"))
+        return "\n".join(f"{name:<11} {value}" for name, value in lines)
+
+
+class ScoreSummary(Summary):
+    """Mean scores and the smallest margins; `scores` maps record keys to names."""
+
+    def __init__(self, scores: dict[str, str]):
+        super().__init__()
+        self.scores = scores
+        self.near_ties = 0
+        self.sums = dict.fromkeys(scores, 0.0)
+        self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
+
+    def add(self, record: dict) -> None:
+        super().add(record)
         for key in self.sums:
             self.sums[key] += record[key]
         margin, layer = min((margin, layer) for layer, margin in enumerate(record["margin"]))
@@ -32,18 +61,33 @@ class Summary:
     def running(self) -> str:
         return f"mean JAS {self.mean(next(iter(self.scores))):.4f}"
 
-    def text(self, resumed: int, seconds: float, directory: Path, prefix: str) -> str:
-        new, files = self.images - resumed, label_files(directory, prefix)
-        lines = [("images", f"{self.images} ({new} new, {resumed} from earlier runs)")]
-        if self.images:
-            scores = " · ".join(f"{name} {self.mean(key):.4f}" for key, name in self.scores.items())
-            smallest = ", ".join(f"{m:.1e} (layer {layer} of {printable(image)})" for m, layer, image in self.smallest)
-            lines += [
-                ("top-1", f"{100 * self.correct / self.images:.2f} %"),
-                ("mean JAS", scores),
-                ("margins", f"smallest {smallest}; {self.near_ties} images below {NEAR_TIE:g}"),
-            ]
-        if new:
-            lines.append(("time", f"{seconds:.1f} s, {seconds / new:.3f} s per new image"))
-        lines.append(("files", f"{directory.resolve()}/{prefix}-<label>.rlt.jsonl ({len(files)} labels)"))
-        return "\n".join(f"{name:<11} {value}" for name, value in lines)
+    def lines(self) -> list[tuple[str, str]]:
+        scores = " · ".join(f"{name} {self.mean(key):.4f}" for key, name in self.scores.items())
+        smallest = ", ".join(f"{m:.1e} (layer {layer} of {printable(image)})" for m, layer, image in self.smallest)
+        margins = f"smallest {smallest}; {self.near_ties} images below {NEAR_TIE:g}"
+        return [*super().lines(), ("mean JAS", scores), ("margins", margins)]
+
+
+class EditSummary(Summary):
+    """Accuracy and mean probability of the label before and after each of `operations`, keys of the records."""
+
+    def __init__(self, operations: tuple[str, ...]):
+        super().__init__()
+        self.prob = dict.fromkeys(("original", *operations), 0.0)
+        self.right = dict.fromkeys(("original", *operations), 0)
+
+    def add(self, record: dict) -> None:
+        super().add(record)
+        for key in self.prob:
+            self.prob[key] += record[key]
+            self.right[key] += record[f"{key}_label"] == record["label"]
+
+    def running(self) -> str:
+        return "top-1 " + " → ".join(f"{100 * right / max(1, self.images):.1f}" for right in self.right.values()) + " %"
+
+    def lines(self) -> list[tuple[str, str]]:
+        n = self.images
+        return [
+            (key, f"top-1 {100 * self.right[key] / n:.2f} %, p of the label {p / n:.4f}")
+            for key, p in self.prob.items()
+        ]

@@ -1,45 +1,217 @@
-"""The table of mean Joint Attribution Scores from result folders."""
+"""The paper's table from result folders: scores and deviations of all methods and models, ours beside the paper's."""
 
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+from tqdm import tqdm
+
 from .errors import UserError
+from .methods import EDITED, METHODS
+from .metrics import Edited, Estimate, difference, estimate
 from .records import label_files, read_results
+from .store import read_args
 
-#: Method: the paper's name, the folder of its records, and the key of its score.
-METHODS = {
-    "base": ("Activation", "ja", "base_score"),
-    "influence_pattern": ("Influence Pattern", "influence_pattern", "score"),
-    "ja": ("Neuron Path", "ja", "ja_score"),
-}
+EDITS = "edit/remove_enhance"
 
 
-def mean_scores(results: Path, prefix: str) -> dict[str, dict[str, tuple[float, int]]]:
-    """Model: method: mean JAS and number of images, for every `results`/<job>/<model> that holds records."""
-    folders = {folder for _, folder, _ in METHODS.values()}
-    models = sorted({d.name for folder in folders for d in (results / folder).glob("*") if label_files(d, prefix)})
-    if not models:
-        raise UserError(
-            f"{results}: no {prefix} records in {' or '.join(sorted(folders))}/<model>; run path/*.py first"
+@dataclass(frozen=True)
+class Measure:
+    """One block of rows: `of(results, model, method)` computes an entry; `paper`: its key among the paper's figures."""
+
+    name: str
+    group: str
+    digits: int
+    methods: Sequence[str]
+    of: Callable[["Results", str, str], Estimate]
+    signed: bool = False
+    paper: str = ""
+
+
+class Results:
+    """The records below `root`, <job>/<model>/`prefix`-<label>.rlt.jsonl, read once each."""
+
+    def __init__(self, root: Path, prefix: str):
+        self.root, self.prefix = root, prefix
+        self._read: dict[str, dict[int, list[dict]]] = {}
+
+    @property
+    def jobs(self) -> list[str]:
+        return [*dict.fromkeys(method.job for method in METHODS.values()), *(f"{EDITS}/{name}" for name in EDITED)]
+
+    def models(self) -> list[str]:
+        """Those with records, by name. UserError where there are none."""
+        found = {d.name for job in self.jobs for d in (self.root / job).glob("*") if label_files(d, self.prefix)}
+        if not found:
+            raise UserError(
+                f"{self.root}: no {self.prefix} records in <job>/<model>, <job> being {', '.join(self.jobs)}"
+            )
+        return sorted(found)
+
+    def records(self, job: str, model: str) -> dict[int, list[dict]]:
+        """By label. Missing where there are none."""
+        name = f"{job}/{model}"
+        if name not in self._read:
+            if not label_files(self.root / name, self.prefix):
+                raise Missing
+            self._read[name] = {
+                label: found for label, found in read_results(self.root / name, self.prefix).items() if found
+            }
+        return self._read[name]
+
+    def settings(self, model: str) -> dict:
+        """Those of the model's scores, or of its edits; {} where neither tells."""
+        for job in self.jobs:
+            file = self.root / job / model / f"{self.prefix}.args.json"
+            if file.exists():
+                return read_args(file)[1]
+        return {}
+
+
+class Missing(Exception):
+    """There are no records of it."""
+
+
+def _score(results: Results, model: str, method: str) -> Estimate:
+    job, key = METHODS[method].job, METHODS[method].score
+    records = results.records(job, model)
+    labels = np.array([label for label, found in records.items() for _ in found])
+    values = _column(results.root / job / model, records, key)
+    return estimate(labels, lambda i: values[i].mean(-1))
+
+
+def _column(folder: Path, records: dict[int, list[dict]], key: str) -> np.ndarray:
+    try:
+        return np.array([record[key] for found in records.values() for record in found], float)
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?") from e
+
+
+def _edited(results: Results, model: str, method: str, operation: str) -> Edited:
+    job = f"{EDITS}/{method}"
+    try:
+        return Edited.of(results.records(job, model), operation)
+    except KeyError as e:
+        raise UserError(f"{results.root / job / model}: records without {e}; were they made by edit.py?") from e
+
+
+def _deviation(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:
+    return getattr(_edited(results, model, method, operation), what)()
+
+
+def _paired(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:
+    path, other = (_edited(results, model, name, operation) for name in ("ja", method))
+    return difference(path, other, what)
+
+
+def _measures() -> dict[str, Measure]:
+    measures = {
+        "joint_attribution_score": Measure(
+            "Joint Attribution Score", "score", 4, [*METHODS], _score, paper="joint_attribution_score"
         )
-    return {model: _model_scores(results, model, prefix) for model in models}
+    }
+    operations = {"remove": ("removal", "Removal"), "enhance": ("enhancement", "Enhancement")}
+    for operation, (key, name) in operations.items():
+        entry = partial(_deviation, operation=operation, what="accuracy_deviation")
+        title, paper = f"{name} Accuracy Deviation, points", f"{key}_accuracy_deviation"
+        measures[paper] = Measure(title, "accuracy", 2, [*EDITED], entry, True, paper)
+    for operation, (key, name) in operations.items():
+        for what, words in (("mean_ratio", "mean of ratios"), ("ratio_of_means", "ratio of means")):
+            entry = partial(_deviation, operation=operation, what=what)
+            title = f"{name} Probability Deviation, {words}"
+            measures[f"{key}_probability_deviation_{what}"] = Measure(title, "probability", 4, [*EDITED], entry)
+    others = [method for method in EDITED if method != "ja"]
+    for operation, (key, name) in operations.items():
+        entry = partial(_paired, operation=operation, what="after")
+        title = f"{name}, Neuron Path's mean probability minus that of"
+        measures[f"{key}_paired_probability"] = Measure(title, "paired", 4, others, entry, True)
+    return measures
 
 
-def _model_scores(results: Path, model: str, prefix: str) -> dict[str, tuple[float, int]]:
-    found = {}
-    for method, (_, folder, key) in METHODS.items():
-        if label_files(results / folder / model, prefix):
-            records = [r for part in read_results(results / folder / model, prefix).values() for r in part]
-            if any(key not in record for record in records):
-                raise UserError(f"{results / folder / model}: records without {key}; were they made by path/*.py?")
-            if records:
-                found[method] = (sum(record[key] for record in records) / len(records), len(records))
-    return found
+MEASURES = _measures()
+GROUPS = tuple(dict.fromkeys(measure.group for measure in MEASURES.values()))
 
 
-def markdown(scores: dict[str, dict[str, tuple[float, int]]]) -> str:
-    """Methods × models; what is missing is shown as missing."""
-    lines = [f"| mean Joint Attribution Score | {' | '.join(scores)} |", "|---" * (1 + len(scores)) + "|"]
-    for method, (name, _, _) in METHODS.items():
-        cells = [f"{s[method][0]:.4f} (n = {s[method][1]})" if method in s else "missing" for s in scores.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+def paper_results() -> dict:
+    """The paper's own figures."""
+    return json.loads((files(__package__) / "paper_results.json").read_text())
+
+
+def table(results: Results, models: Sequence[str], groups: Iterable[str] = GROUPS) -> dict:
+    """{"models": {model: settings}, "measures": {measure: {method: {model: entry}}}}, JSON values.
+
+    An entry holds `value`, `low` and `high` (95 % interval), `n` images, and `paper` where the model is one of the
+    paper's; `value` is None where records are missing.
+    """
+    paper, entries = paper_results(), {}
+    chosen = {key: measure for key, measure in MEASURES.items() if measure.group in groups}
+    todo = [(key, method, model) for key, measure in chosen.items() for method in measure.methods for model in models]
+    for key, method, model in tqdm(todo, desc="table", unit="entry", disable=None, leave=False):
+        try:
+            entry = asdict(MEASURES[key].of(results, model, method))
+        except Missing:
+            entry = {"value": None}
+        if model in paper["models"] and method in paper.get(MEASURES[key].paper, {}):
+            entry["paper"] = paper[MEASURES[key].paper][method][paper["models"].index(model)]
+        entries.setdefault(key, {}).setdefault(method, {})[model] = entry
+    return {"models": {model: _circumstances(results.settings(model)) for model in models}, "measures": entries}
+
+
+def _circumstances(settings: dict) -> dict:
+    names = {
+        "quadrature": "quadrature",
+        "ig_total_step": "steps",
+        "model_img_size": "img_size",
+        "preprocess": "preprocess",
+    }
+    return {name: settings.get(key) for key, name in names.items()}
+
+
+def markdown(found: dict) -> str:
+    """`table` as Markdown, 95 % intervals in brackets; what is missing is shown as missing."""
+    models = found["models"]
+    lines = [f"{model}: {_header(circumstances, _counts(found, model))}" for model, circumstances in models.items()]
+    lines += ["", f"| [95 % interval] | | {' | '.join(models)} |", "|---" * (2 + len(models)) + "|"]
+    for key, methods in found["measures"].items():
+        for i, (method, row) in enumerate(methods.items()):
+            name = "" if i else MEASURES[key].name
+            cells = [_cell(entry, MEASURES[key]) for entry in row.values()]
+            lines.append(f"| {name} | {EDITED[method].name} | {' | '.join(cells)} |")
+    left_out = [
+        e["left_out"] for m in found["measures"].values() for row in m.values() for e in row.values() if "n" in e
+    ]
+    if any(left_out):
+        lines += ["", f"Up to {max(left_out)} images, whose probability was 0 before the edit, are left out of ratios."]
     return "\n".join(lines)
+
+
+def _header(circumstances: dict, counts: list[int]) -> str:
+    c = circumstances
+    rule = f"quadrature {c['quadrature']}, m = {c['steps']}" if c["quadrature"] else "quadrature unknown"
+    size = f"{c['img_size']} pixels, {c['preprocess']} preprocessing" if c["img_size"] else "image size unknown"
+    n = (
+        "no images"
+        if not counts
+        else f"n = {counts[0]}"
+        if counts[0] == counts[-1]
+        else f"n = {counts[0]} to {counts[-1]}"
+    )
+    return f"{rule}, {size}, {n}"
+
+
+def _counts(found: dict, model: str) -> list[int]:
+    entries = [row[model] for methods in found["measures"].values() for row in methods.values()]
+    return sorted({entry["n"] for entry in entries if entry["value"] is not None})
+
+
+def _cell(entry: dict, measure: Measure) -> str:
+    ours = "missing"
+    if entry["value"] is not None:
+        ours = Estimate(**{k: v for k, v in entry.items() if k != "paper"}).shown(measure.digits, measure.signed)
+    if "paper" not in entry:
+        return ours
+    return f"{ours} (paper: {entry['paper']:{'+' if measure.signed else ''}.{measure.digits}f})"

@@ -10,7 +10,8 @@ the neuron paths. Writes one file per class; run again, it resumes.
 import sys
 
 from neuronpath.cli import command
-from neuronpath.extract import INFLUENCE_PATTERN, main
+from neuronpath.extract import InfluencePattern
+from neuronpath.job import main
 
 if __name__ == "__main__":
-    sys.exit(command(lambda: main(INFLUENCE_PATTERN, __doc__)))
+    sys.exit(command(lambda: main(InfluencePattern("cls"), __doc__)))

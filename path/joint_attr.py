@@ -10,7 +10,8 @@ activation paths. Writes one file per class; run again, it resumes.
 import sys
 
 from neuronpath.cli import command
-from neuronpath.extract import JOINT_ATTR, main
+from neuronpath.extract import JointAttribution
+from neuronpath.job import main
 
 if __name__ == "__main__":
-    sys.exit(command(lambda: main(JOINT_ATTR, __doc__)))
+    sys.exit(command(lambda: main(JointAttribution("cls"), __doc__)))

@@ -1,26 +1,39 @@
-"""Print the mean Joint Attribution Scores of all methods and models found in result folders, as Markdown.
+"""Print the paper's table from result folders, ours beside the paper's figures, as Markdown.
 
-    python scripts/table.py --results results
+    python scripts/table.py --results results --json results/table.json
 
-A second; expect one column for each model with records in RESULTS/ja/<model> or RESULTS/influence_pattern/<model>.
+Seconds for the digits, some minutes for four models on ImageNet (the intervals); expect a column for each model with
+records in RESULTS/<job>/<model>, <job> being ja, influence_pattern or edit/remove_enhance/<method>.
 """
 
+import json
 import sys
 from pathlib import Path
 
 from neuronpath.cli import command
 from neuronpath.options import ROOT, Parser
-from neuronpath.table import markdown, mean_scores
+from neuronpath.table import GROUPS, Results, markdown, table
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="holds <job>/<model> (default: results)")
     parser.add_argument(
-        "--input_prefix", default="imgnet_all", help="record files begin with it (default: %(default)s)"
+        "--input_prefix", default="imgnet_all", help="begins file names of records (default: %(default)s)"
     )
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="columns (default: all models with records)")
+    parser.add_argument(
+        "--measures", nargs="+", choices=GROUPS, default=GROUPS, help=f"{', '.join(GROUPS)} (default: all)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too (default: nowhere)")
     options = parser.parse_args()
-    print(markdown(mean_scores(options.results, options.input_prefix)))
+    results = Results(options.results, options.input_prefix)
+    found = table(results, options.models or results.models(), options.measures)
+    print(markdown(found))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+        print(f"\n{options.json.resolve()}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """path/joint_attr.py as users meet it: what it writes, how it goes on, and what it says when something is wrong."""
 
-import dataclasses
 import errno
 import hashlib
 import json
@@ -17,8 +16,9 @@ from helpers import NUM_CLASSES, ROOT, Payload, run_script
 from PIL import Image
 
 import neuronpath
-from neuronpath import cli, extract
+from neuronpath import cli, job
 from neuronpath.data import batches, open_dataset, preprocessing
+from neuronpath.extract import JointAttribution
 
 SCRIPT = "path/joint_attr.py"
 IMAGES = [f"class{label}/{i:02d}.png" for label, count in enumerate((3, 1, 2, 5)) for i in range(count)]
@@ -81,7 +81,7 @@ class Run:
     def __call__(self, *more, code: int = 0, **changes) -> str:
         """Run it, expect its exit code; its stdout, or what it says on stderr where it fails."""
         given = {"checkpoint": self.checkpoint, "images": self.images, "out": self.out} | changes
-        found = cli.command(lambda: extract.main(extract.JOINT_ATTR, "", arguments(*given.values(), *more)))
+        found = cli.command(lambda: job.main(JointAttribution("cls"), "", arguments(*given.values(), *more)))
         stdout, stderr = self.capsys.readouterr()
         assert found == code, stderr
         assert "Traceback" not in stderr
@@ -359,13 +359,13 @@ class TestBadOptions:
         assert word in run.refused(option, value)
 
     def test_checkpoint_is_required(self, capsys):
-        assert cli.command(lambda: extract.main(extract.JOINT_ATTR, "", [])) == 2
+        assert cli.command(lambda: job.main(JointAttribution("cls"), "", [])) == 2
         (message,) = messages(capsys.readouterr().err)
         assert "--pretrain_weight" in message
 
     def test_help_names_every_option(self, capsys):
         with pytest.raises(SystemExit) as caught:
-            cli.command(lambda: extract.main(extract.JOINT_ATTR, "", ["--help"]))
+            cli.command(lambda: job.main(JointAttribution("cls"), "", ["--help"]))
         assert not caught.value.code
         text = capsys.readouterr().out
         options = "dataset dataset_path output_dir output_prefix model_type pretrain_weight img_size preprocess target"
@@ -428,7 +428,7 @@ class TestBadFolders:
     def test_absent_default_is_named_in_full(self, run, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         given = ["--pretrain_weight", str(run.checkpoint), "--output_dir", str(run.out)]
-        assert cli.command(lambda: extract.main(extract.JOINT_ATTR, "", given)) == 2
+        assert cli.command(lambda: job.main(JointAttribution("cls"), "", given)) == 2
         assert str(ROOT / "dataset" / "imagenet2012" / "val") in capsys.readouterr().err
 
     def test_other_number_of_classes(self, run):
@@ -461,25 +461,26 @@ class TestShortage:
         expected, rows = records_after(run), []
         monkeypatch.setattr(run, "out", run.out.with_name("again"))
 
-        def short(model, images, targets, options):
-            rows.append(options.internal_batch_size)
-            if options.internal_batch_size > 3:
-                raise torch.OutOfMemoryError("out of memory")
-            return extract.JOINT_ATTR.records(model, images, targets, options)
+        class Short(JointAttribution):
+            def records(self, model, items, images, options):
+                rows.append(options.internal_batch_size)
+                if options.internal_batch_size > 3:
+                    raise torch.OutOfMemoryError("out of memory")
+                return super().records(model, items, images, options)
 
-        job = dataclasses.replace(extract.JOINT_ATTR, records=short)
         given = arguments(run.checkpoint, run.images, run.out, "--internal_batch_size", 12)
-        assert cli.command(lambda: extract.main(job, "", given)) == 0
+        assert cli.command(lambda: job.main(Short("cls"), "", given)) == 0
         assert rows[:3] == [12, 6, 3]
         assert run.capsys.readouterr().err.count("--internal_batch_size is now") == 2
         assert_same(records(run.out), expected)
 
-    def test_no_memory_for_a_single_row_exits_4(self, run):
+    def test_no_memory_for_a_single_row_exits_4(self, run, monkeypatch):
         def short(*_):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-        job = dataclasses.replace(extract.JOINT_ATTR, records=short)
-        assert cli.command(lambda: extract.main(job, "", arguments(run.checkpoint, run.images, run.out))) == 4
+        monkeypatch.setattr(JointAttribution, "records", short)
+        given = arguments(run.checkpoint, run.images, run.out)
+        assert cli.command(lambda: job.main(JointAttribution("cls"), "", given)) == 4
         assert "out of memory" in messages(run.capsys.readouterr().err)[-1]
 
     def test_a_full_disk_exits_4(self, run, monkeypatch):
@@ -488,7 +489,7 @@ class TestShortage:
 
         monkeypatch.setattr("neuronpath.store.Store.write", full)
         assert (
-            cli.command(lambda: extract.main(extract.JOINT_ATTR, "", arguments(run.checkpoint, run.images, run.out)))
+            cli.command(lambda: job.main(JointAttribution("cls"), "", arguments(run.checkpoint, run.images, run.out)))
             == 4
         )
         assert "disk is full" in messages(run.capsys.readouterr().err)[-1]

@@ -66,10 +66,11 @@ def mean_scores(out, count: int, *options) -> list[list[float]]:
         rule = ("--quadrature", "gauss-legendre", "--ig_total_step", 4)
         records = run_on_digits(script, out / job / model, *rule, *options)
         assert len({record["image"] for record in records}) == len(records) == count
-    table = run_script("scripts/table.py", "--results", out).stdout.splitlines()[2:]
-    means = [[float(x) for x in re.findall(rf"(-?\d\.\d+) \(n = {count}\)", line)] for line in table]
-    assert [len(row) for row in means] == [2, 2, 2], table
-    return means
+    table = run_script("scripts/table.py", "--results", out, "--measures", "score", "--json", out / "table.json")
+    assert table.returncode == 0, table.stderr
+    rows = json.loads((out / "table.json").read_text())["measures"]["joint_attribution_score"]
+    assert [entry["n"] for row in rows.values() for entry in row.values()] == [count] * 6
+    return [[entry["value"] for entry in rows[method].values()] for method in ("base", "influence_pattern", "ja")]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -134,8 +135,10 @@ def test_every_validation_image_is_recorded_once_and_memory_does_not_grow(tmp_pa
     for count in (4, 100):
         command = f"""
 import resource, sys
-from neuronpath.extract import JOINT_ATTR, main
-main(JOINT_ATTR, "", ["--dataset", "digits", "--dataset_path", {str(VAL)!r}, "--images_per_class", "{count}",
+from neuronpath.extract import JointAttribution
+from neuronpath.job import main
+job = JointAttribution("cls")
+main(job, "", ["--dataset", "digits", "--dataset_path", {str(VAL)!r}, "--images_per_class", "{count}",
      "--pretrain_weight", {str(FILES["ViT-digits"])!r}, "--output_dir", {str(tmp_path / str(count))!r}])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

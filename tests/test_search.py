@@ -157,7 +157,7 @@ def test_scores_that_are_not_finite_name_image_and_layer():
     images[3] = torch.nan
     with pytest.raises(NonFiniteError) as e:
         find_path(model, images, labels)
-    assert (e.value.image, e.value.layer) == (3, 0)
+    assert (e.value.image, e.value.what) == (3, "scores of layer 0")
 
 
 @pytest.mark.parametrize(

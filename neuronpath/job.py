@@ -1,0 +1,219 @@
+"""The loop that all scripts share which compute a record per image: from a checkpoint and a data set to label files."""
+
+import subprocess
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import torch
+from ml_collections import ConfigDict
+from torch import Tensor
+from tqdm import tqdm
+
+from . import options as opt
+from .checkpoint import HeadError, load, sha256
+from .data import DEFAULT_PATH, DEFAULT_PATHS, Batch, ImageSet, Item, batches, open_dataset, preprocessing
+from .errors import UserError, out_of_memory
+from .model import VisionTransformer
+from .prefix import default_rows
+from .records import check_record
+from .search import NonFiniteError
+from .store import Store
+from .summary import Summary
+
+
+class Job:
+    """What one script computes; an instance is one run of it.
+
+    `name` is what args.json calls it, `keys` what a record holds beside `image` and `label`. `scripts` has the path
+    of the script for each kind of head, and `pool` is the head of this one.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    scripts: dict[str, str]
+
+    def __init__(self, pool: str):
+        self.pool = pool
+
+    def add_options(self, parser: opt.Parser) -> None:
+        """The options of its own."""
+        raise NotImplementedError
+
+    def folder(self, options: Namespace) -> str:
+        """Results go to results/<folder>/<model> by default."""
+        raise NotImplementedError
+
+    def settings(self, options: Namespace) -> dict:
+        """What a resumed run must agree with, beside data and model."""
+        raise NotImplementedError
+
+    def prepare(self, options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item]) -> dict:
+        """Check what can be checked before the first write; the items that cannot be computed, each with the reason."""
+        return {}
+
+    def summary(self) -> Summary:
+        raise NotImplementedError
+
+    def check(self, record: dict, config: ConfigDict) -> str:
+        """What is wrong with a record that an earlier run left, or ""."""
+        return check_record(record, config, self.keys)
+
+    def records(self, model: VisionTransformer, items: list[Item], images: Tensor, options: Namespace) -> list[dict]:
+        """Per image its record but for `image` and `label`: `keys`."""
+        raise NotImplementedError
+
+
+def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """The script of `job`: exit code 0, or 3 where images were skipped. UserError for a user's mistake."""
+    options = parse(job, description, arguments)
+    model = _load(job, options)
+    source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
+    items = source.select(options.labels, options.images_per_class)
+    options.internal_batch_size = options.internal_batch_size or default_rows(model, options.device)
+    impossible = job.prepare(options, model, source, items)
+    if impossible and options.on_bad_image == "fail":
+        raise UserError(next(iter(impossible.values())))
+    directory = options.output_dir or opt.ROOT / "results" / job.folder(options) / opt.model_name(options)
+    summary = job.summary()
+    started = time.perf_counter()
+    with Store(
+        directory,
+        options.output_prefix,
+        provenance(job, options, model),
+        source.items,
+        items,
+        options.overwrite,
+        check=lambda record: job.check(record, model.config),
+        earlier=summary.add,
+    ) as store:
+        resumed = summary.images
+        skipped: list[dict] = []
+        try:
+            _run(job, options, model, source, store, summary, len(items), impossible, skipped)
+        finally:
+            file = store.write_skipped(skipped)
+    print(f"{job.name}\n{_model_line(options, model)}")
+    print(summary.text(resumed, time.perf_counter() - started, directory, options.output_prefix))
+    if skipped:
+        print(f"skipped     {len(skipped)} images, listed in {file.resolve()}")
+    return 3 if skipped else 0
+
+
+def parse(job: Job, description: str | None, arguments: Sequence[str] | None) -> Namespace:
+    """The options with what follows from them: default paths, `device` and `dtype`."""
+    parser = opt.Parser(description)
+    opt.add_data(parser)
+    opt.add_model(parser, job.pool)
+    job.add_options(parser)
+    opt.add_running(parser)
+    opt.add_output(parser)
+    options = parser.parse_args(arguments)
+    if options.dataset_path is None:
+        options.dataset_path = opt.ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
+    if options.no_cuda:
+        options.device = torch.device("cpu")
+    options.dtype = opt.PRECISIONS[options.precision]
+    return options
+
+
+def _load(job: Job, options: Namespace) -> VisionTransformer:
+    o = options
+    try:
+        return load(o.pretrain_weight, o.model_type, o.img_size, o.num_heads, job.pool, o.device, o.dtype)
+    except HeadError as e:
+        if e.pool not in job.scripts:
+            raise
+        raise UserError(f"{e}; run {job.scripts[e.pool]}") from e
+
+
+def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
+    """What args.json says; `settings` is what a resumed run must agree with."""
+    settings = {
+        "dataset": options.dataset,
+        "checkpoint_sha256": sha256(options.pretrain_weight),
+        **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
+        "preprocess": options.preprocess,
+        **job.settings(options),
+        "precision": options.precision,
+    }
+    shown = {key: value for key, value in vars(options).items() if key != "dtype"}
+    return {
+        "job": job.name,
+        "settings": settings,
+        "options": {key: _plain(value) for key, value in shown.items()},
+        "versions": {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
+    }
+
+
+def _run(job: Job, options, model, source, store: Store, summary, total: int, impossible: dict, skipped: list) -> None:
+    """Compute and write the pending records; what cannot be is added to `skipped`."""
+    transform = preprocessing(options.preprocess, model.config)
+    with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True) as bar:
+
+        def skip(item: Item, reason: str) -> None:
+            skipped.append({"image": item.image, "label": item.label, "error": reason})
+            store.skip(item)
+            bar.update()
+
+        pending = [item for item in store.pending if item not in impossible]
+        for item in store.pending:
+            if item in impossible:
+                skip(item, impossible[item])
+        for batch in batches(source, pending, transform, options.batch_size, options.num_workers):
+            for item, message in batch.bad:
+                if options.on_bad_image == "fail":
+                    raise UserError(
+                        f"{source.root / item.image}: cannot be read ({message}); replace it or use --on_bad_image skip"
+                    )
+                skip(item, message)
+            if batch.items:
+                for item, record in zip(batch.items, _records(job, options, model, batch), strict=True):
+                    record = {"image": item.image, "label": item.label, **record}
+                    store.write(item, record)
+                    summary.add(record)
+            bar.set_postfix_str(summary.running(), refresh=False)
+            bar.update(len(batch.items))
+
+
+def _records(job: Job, options: Namespace, model: VisionTransformer, batch: Batch) -> list[dict]:
+    images = batch.images.to(options.device, options.dtype)
+    try:
+        while True:
+            try:
+                return job.records(model, batch.items, images, options)
+            except (MemoryError, RuntimeError) as e:
+                if options.internal_batch_size == 1 or not out_of_memory(e):
+                    raise
+            # Outside the except block, where the failed attempt's tensors are gone.
+            options.internal_batch_size //= 2
+            warnings.warn(f"memory is short: --internal_batch_size is now {options.internal_batch_size}", stacklevel=2)
+            torch.cuda.empty_cache()
+    except NonFiniteError as e:
+        raise UserError(
+            f"{batch.items[e.image].image}: the {e.what} are not finite; check the checkpoint, or use --precision fp64"
+        ) from e
+
+
+def _model_line(options: Namespace, model: VisionTransformer) -> str:
+    c = model.config
+    line = f"model       {opt.model_name(options)}: {c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels"
+    if options.model_type == "auto" and c.img_size == 384:
+        line += ", the file's own; the paper ran its 384-pixel files at 224 (--img_size 224)"
+    return line
+
+
+def _plain(value):
+    return value if isinstance(value, int | float | str | list | None) else str(value)
+
+
+def _git_commit() -> str | None:
+    """The commit of this code, with "+" where files differ from it; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, cwd=opt.ROOT, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,212 @@
+"""The edit job: each image with its own path, read from the records of a search (docs/method.md §5)."""
+
+import copy
+import os
+import random
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import options as opt
+from .data import ImageSet, Item
+from .edits import edit, gain
+from .errors import UserError
+from .job import Job
+from .methods import METHODS
+from .model import VisionTransformer
+from .prefix import plain_forward
+from .records import is_path, join, label_file, read_label
+from .search import NonFiniteError
+from .store import read_args
+from .summary import EditSummary
+
+FACTORS = {"remove": 0.0, "enhance": 2.0}
+DRAWS, NEAREST = 5, 20  # of the matched control
+
+
+class Edit(Job):
+    """Remove and enhance every image's own path: probabilities and predicted classes before and after.
+
+    With the method "random", the matched control, every result is the mean over DRAWS paths.
+    """
+
+    scripts = {  # noqa: RUF012
+        "cls": "experiments/quantitative-comparison/manipulation/ViT/edit.py",
+        "mean": "experiments/quantitative-comparison/manipulation/MAE/edit.py",
+    }
+
+    @property
+    def name(self) -> str:
+        return "edit" if self.pool == "cls" else "edit_mae"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        edited = [key for operation in ("original", *FACTORS) for key in (operation, f"{operation}_label")]
+        return ("pred", "prob", "method", "path", *edited)
+
+    def add_options(self, parser: opt.Parser) -> None:
+        opt.add_paths(parser, ("random",))
+        opt.add_gain(parser)
+
+    def folder(self, options: Namespace) -> str:
+        return f"edit/remove_enhance/{options.method}"
+
+    def settings(self, options: Namespace) -> dict:
+        numbers = {"gain": options.gain} if options.gain else {}
+        return {"method": options.method, "operation": "remove_enhance", **numbers, "seed": options.seed}
+
+    def prepare(self, options, model, source, items) -> dict:
+        self.paths, missing = read_paths(options, model, source, items)
+        if options.method == "random":
+            self.double = copy.deepcopy(model).double()  # ranks in fp32 would depend on the batch size
+        return missing
+
+    def summary(self) -> EditSummary:
+        return EditSummary(tuple(FACTORS))
+
+    def check(self, record, config) -> str:
+        known = self.paths.get(record["image"])
+        if known is not None and record.get("path") != known:
+            return "its path is not the one that is now read for this image"
+        return super().check(record, config)
+
+    def records(self, model, items, images, options) -> list[dict]:
+        paths = [self.paths[item.image] for item in items]
+        matched = options.method == "random"
+        draws = self._draws(items, images, paths, options.seed) if matched else [torch.tensor(paths)]
+        factors = [*FACTORS.values(), *options.gain]
+        edits = [gain(model, path.to(images.device), factor) for path in draws for factor in factors]
+        logits = edit(model, images, None, *edits, internal_batch_size=options.internal_batch_size)
+        original, *edited = (x.softmax(-1) for x in logits)
+        check_finite(original, *edited)
+        edited = torch.stack(edited).unflatten(0, (len(draws), len(factors)))  # (draws, operations, B, C)
+        labels = torch.tensor([item.label for item in items], device=images.device)
+        prob, pred = _of_label(original[None], labels), original.argmax(-1).tolist()
+        records = [
+            {"pred": p, "prob": q, "method": options.method, "path": path, "original": q, "original_label": p}
+            for path, p, (q,) in zip(paths, pred, prob, strict=True)
+        ]
+        for record, result in zip(records, self._results(edited.mean(0), labels, options), strict=True):
+            record |= result
+        if matched:
+            of_draws = [self._results(x, labels, options) for x in edited]
+            for i, record in enumerate(records):
+                record["draws"] = [
+                    {"path": path[i].tolist(), **results[i]} for path, results in zip(draws, of_draws, strict=True)
+                ]
+        return records
+
+    def _draws(self, items: list[Item], images: Tensor, paths: list, seed: int) -> list[Tensor]:
+        plain = plain_forward(self.double, images.double())
+        sums = torch.stack([h.sum(1) for h in plain.hidden], 1)  # (B, L, H)
+        drawn = [
+            matched_paths(s, path, item.image, seed) for s, path, item in zip(sums.cpu(), paths, items, strict=True)
+        ]
+        return list(torch.tensor(drawn).unbind(1))
+
+    @staticmethod
+    def _results(edited: Tensor, labels: Tensor, options: Namespace) -> list[dict]:
+        """The keys of each image from its probabilities (operations, B, C)."""
+        operations = tuple(FACTORS)
+        results = []
+        for p, label in zip(_of_label(edited, labels), edited.argmax(-1).T.tolist(), strict=True):
+            result = {}
+            for i, operation in enumerate(operations):
+                result |= {operation: p[i], f"{operation}_label": label[i]}
+            if options.gain:
+                result |= {"gain": p[len(operations) :], "gain_label": label[len(operations) :]}
+            results.append(result)
+        return results
+
+
+def _of_label(probabilities: Tensor, labels: Tensor) -> list[list[float]]:
+    """Per image the label's probability in each of `probabilities` (operations, B, C)."""
+    return probabilities.gather(2, labels[None, :, None].expand(len(probabilities), -1, 1))[..., 0].T.tolist()
+
+
+def check_finite(*probabilities: Tensor) -> None:
+    """NonFiniteError where probabilities (B, C) are not finite."""
+    bad = (~torch.stack(probabilities).isfinite()).any(-1).any(0).nonzero()
+    if len(bad):
+        raise NonFiniteError(bad[0].item(), "probabilities")
+
+
+def matched_paths(activations: Tensor, path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
+    """DRAWS paths of units about as active as `path`'s: the matched control.
+
+    For each neuron of `path` (L lists of K) one of the NEAREST units in the rank of `activations` (L, H), uniformly;
+    never one of `path`, and none twice in a draw. Each layer has a generator of its own, seeded by `seed`, `image`
+    and the layer, so that nothing depends on batches.
+    """
+    layers = []
+    for layer, (values, neurons) in enumerate(zip(activations, path, strict=True)):
+        order = values.argsort(descending=True, stable=True).tolist()
+        generator = random.Random(f"{seed}/{layer}/".encode() + os.fsencode(image))
+        layers.append([_matched(order, neurons, generator) for _ in range(DRAWS)])
+    return [list(draw) for draw in zip(*layers, strict=True)]
+
+
+def _matched(order: list[int], neurons: list[int], generator: random.Random) -> list[int]:
+    used, drawn = set(neurons), []
+    for neuron in neurons:
+        rank, reach = order.index(neuron), NEAREST + 2 * len(neurons)
+        window = range(max(0, rank - reach), min(len(order), rank + reach + 1))
+        nearest = sorted(window, key=lambda r: abs(r - rank))  # stable: of two as near, the more active first
+        drawn.append(generator.choice([order[r] for r in nearest if order[r] not in used][:NEAREST]))
+        used.add(drawn[-1])
+    return drawn
+
+
+def read_paths(
+    options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item]
+) -> tuple[dict[str, list], dict[Item, str]]:
+    """Each image's path, L lists of K neurons, and the items that have none, each with what to do about it.
+
+    UserError for records that are broken or do not fit the model.
+    """
+    directory, key = paths_folder(options)
+    _compare_origin(options, directory, model)
+    images: dict[int, list[str]] = {label: [] for label in sorted({item.label for item in items})}
+    for item in source.items:
+        if item.label in images:
+            images[item.label].append(item.image)
+    paths = {}
+    for label, names in images.items():
+        file = label_file(directory, options.input_prefix, label)
+        if file.exists():
+            for image, record in join(read_label(file), names, str(file)).items():
+                if not is_path(record.get(key), model.config):
+                    c = model.config
+                    raise UserError(
+                        f"{file}: {image} has no {key} path of {c.depth} lists of distinct neurons, each 0 to "
+                        f"{c.mlp_dim - 1}; give the records of {'/'.join(METHODS)} for this model"
+                    )
+                paths[image] = record[key]
+    missing = [item for item in items if item.image not in paths]
+    advice = f"no path for it in {directory} ({options.input_prefix}); run the search on it, or use --on_bad_image skip"
+    return paths, {item: f"{item.image}: {advice}" for item in missing}
+
+
+def paths_folder(options: Namespace) -> tuple[Path, str]:
+    """Where the paths of the chosen method are, and their key."""
+    method = METHODS["ja" if options.method == "random" else options.method]
+    given = {"ja": options.ja_path, "influence_pattern": options.influence_pattern_path}[method.job]
+    directory = given or opt.ROOT / "results" / method.job / opt.model_name(options)
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder; run the search first, or give --{method.job}_path")
+    return directory, method.path
+
+
+def _compare_origin(options: Namespace, directory: Path, model: VisionTransformer) -> None:
+    """Warn where the paths were found in other circumstances than they are now edited in."""
+    file = directory / f"{options.input_prefix}.args.json"
+    if not file.exists():
+        return
+    _, settings, _ = read_args(file)
+    now = {"preprocess": options.preprocess, "model_img_size": model.config.img_size}
+    changed = [f"{key} {settings.get(key)} → {value}" for key, value in now.items() if settings.get(key) != value]
+    if changed:
+        warnings.warn(f"{file}: its paths were found with other settings ({', '.join(changed)})", stacklevel=2)

@@ -1,0 +1,130 @@
+"""What edits do to a model: probability and accuracy deviations with bootstrap intervals (docs/method.md §5)."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import bootstrap
+
+RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval; the bounds are None where no class has two images to resample."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int  # images that count
+    left_out: int = 0  # images that cannot
+
+    def shown(self, digits: int, sign: bool = False) -> str:
+        value, *bounds = (round(x, digits) + 0.0 for x in (self.value, self.low or 0, self.high or 0))  # no -0.0
+        text = f"{value:{'+' if sign else ''}.{digits}f}"
+        return text if self.low is None else f"{text} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
+def estimate(labels: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Estimate:
+    """`statistic` of all images, with the percentile bootstrap interval of SciPy, images resampled within each class.
+
+    labels (n,): each image's class. `statistic` maps indices of images (..., n), those of one class side by side, to
+    values (...): a resampled image takes all that is known of it along, so that before and after stay paired.
+    """
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    alone = np.array([m[0] for m in members if len(m) == 1], int)
+    several = [m for m in members if len(m) > 1]
+
+    def of_samples(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+        fixed = np.broadcast_to(alone, (*samples[0].shape[:-1], len(alone)))
+        return statistic(np.concatenate([*samples, fixed], axis=-1))
+
+    value = float(statistic(np.concatenate([*several, alone])))
+    if not several:
+        return Estimate(value, None, None, len(labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy's, where all resamples agree
+        interval = bootstrap(
+            several,
+            of_samples,
+            n_resamples=RESAMPLES,
+            batch=max(1, 2**22 // len(labels)),
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high), len(labels))
+
+
+def mean_of_classes(values: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The statistic "mean over the classes of the mean over a class's images" of `values` (n,)."""
+    classes, counts = np.unique(labels, return_counts=True)
+    weights = (1 / counts / len(classes))[np.searchsorted(classes, labels)] * values
+    return lambda i: weights[i].sum(-1)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What one operation did to n images."""
+
+    images: list[str]
+    labels: np.ndarray  # (n,)
+    before: np.ndarray  # (n,) probability of the label
+    after: np.ndarray  # (n,) where there are several draws: their mean
+    right_before: np.ndarray  # (n,) 1 where the predicted class is the label, else 0
+    right_after: np.ndarray  # (n,) where there are several draws: the share of them
+
+    @classmethod
+    def of(cls, records: dict[int, list[dict]], operation: str) -> "Edited":
+        """From the records of edit.py by label. KeyError where they lack `operation`."""
+        rows = [(label, r) for label, found in records.items() for r in found]
+        return cls(
+            [r.get("image", f"{label}/{i}") for i, (label, r) in enumerate(rows)],
+            np.array([label for label, _ in rows]),
+            *np.array(
+                [
+                    (r["original"], r[operation], r["original_label"] == label, _share_right(r, operation, label))
+                    for label, r in rows
+                ],
+                float,
+            ).T.reshape(4, -1),
+        )
+
+    def usable(self) -> np.ndarray:
+        """(n,) whether a ratio of probabilities exists."""
+        return self.before > 0
+
+    def probability_deviation(self) -> dict[int, float]:
+        """Per class the mean over its images of p_after / p_before; images with p_before = 0 are left out."""
+        ratio, labels = self.after[self.usable()] / self.before[self.usable()], self.labels[self.usable()]
+        return {int(label): float(ratio[labels == label].mean()) for label in np.unique(labels)}
+
+    def mean_ratio(self) -> Estimate:
+        """The mean over classes of the probability deviation; 1 is no change."""
+        ok = self.usable()
+        found = estimate(self.labels[ok], mean_of_classes(self.after[ok] / self.before[ok], self.labels[ok]))
+        return replace(found, left_out=int((~ok).sum()))
+
+    def ratio_of_means(self) -> Estimate:
+        """Mean p_after / mean p_before over all images: tiny p_before do not dominate it."""
+        return estimate(self.labels, lambda i: self.after[i].sum(-1) / self.before[i].sum(-1))
+
+    def accuracy_deviation(self) -> Estimate:
+        """Top-1 accuracy after minus before, in percentage points, over all images."""
+        difference = 100 * (self.right_after - self.right_before)
+        return estimate(self.labels, lambda i: difference[i].mean(-1))
+
+
+def _share_right(record: dict, operation: str, label: int) -> float:
+    draws = record.get("draws", [record])
+    return sum(draw[f"{operation}_label"] == label for draw in draws) / len(draws)
+
+
+def difference(one: Edited, other: Edited, what: str) -> Estimate:
+    """`what` ("after" or "right_after") of `one` minus that of `other`, mean over the images that both have."""
+    place = {image: i for i, image in enumerate(other.images)}
+    pairs = [(i, place[image]) for i, image in enumerate(one.images) if image in place]
+    i, j = np.array(pairs, int).reshape(-1, 2).T
+    values = getattr(one, what)[i] - getattr(other, what)[j]
+    return estimate(one.labels[i], lambda k: values[k].mean(-1))
