@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# What removing and enhancing paths does to probability and accuracy, all three methods and the control (MAE).
+# Usage: bash experiments/quantitative-comparison/manipulation/MAE/scripts/edit.sh [options of edit.py, such as --device cuda:1 or --gain 0.5 3]
+# Environment, with defaults that work once scripts/demo.sh has run:
+#   PRETRAIN_WEIGHT, MODEL_TYPE          checkpoint (ckpt/MAE-digits.pth) and its type (auto)
+#   DATASET, DATASET_PATH                data set (digits, 10 images per class, or IMAGES_PER_CLASS) and its folder
+#   JA_PATH, INFLUENCE_PATTERN_PATH      records of the searches (RESULTS/ja/<model>, RESULTS/influence_pattern/<model>)
+#   RESULTS                              folder for the records, RESULTS/edit/remove_enhance/<method>/<model> (results/demo)
+set -euo pipefail
+exec bash "$(dirname "${BASH_SOURCE[0]}")/../../edit_all.sh" MAE "accuracy probability paired" "$@"

@@ -1,0 +1,40 @@
+"""How long scripts/reproduce.sh will take on this machine: one call of each job is timed and scaled.
+
+    python scripts/estimate.py --models ViT-B_32 --dataset_path dataset/imagenet2012/val
+
+Seconds to a minute; expect a line per model. A rough figure: it is timed with random weights, two images and one node.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from neuronpath.cli import command
+from neuronpath.configs import CONFIGS
+from neuronpath.data import open_dataset
+from neuronpath.estimate import duration, seconds_per_image
+from neuronpath.options import Parser, add_data, device, whole
+
+
+def main() -> None:
+    start, stages = time.process_time(), 6  # of a process; two extractions and four edits
+    parser = Parser(__doc__)
+    add_data(parser)
+    parser.add_argument("--models", nargs="+", choices=CONFIGS, required=True, metavar="NAME", help="(required)")
+    parser.add_argument("--ig_total_step", type=whole(1), default=20, metavar="M", help="nodes (default: 20)")
+    parser.add_argument("--device", type=device, default="auto", metavar="NAME", help="(default: auto)")
+    options, _ = parser.parse_known_args()  # the stages' other options have no say in this
+    classes = CONFIGS[options.models[0]].num_classes
+    source = open_dataset(options.dataset, options.dataset_path or Path("dataset/imagenet2012/val"), classes)
+    images, total = len(source.select(options.labels, options.images_per_class)), 0.0
+    for name in options.models:
+        each = seconds_per_image(name, options.device, options.ig_total_step)
+        seconds = images * sum(each.values()) + stages * start
+        shares = ", ".join(f"{job} {duration(images * s)}" for job, s in each.items())
+        print(f"estimate    {name}: {images} images, about {duration(seconds)} on {options.device} ({shares})")
+        total += seconds
+    print(f"estimate    in all about {duration(total)}, if nothing of it is there yet")
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# The paper's experiments from end to end: neuron paths, activation paths and influence patterns of all images of all
+# models, what removing and enhancing them does, and the table. Usage: bash scripts/reproduce.sh [--smoke] [OPTION …]
+#   --smoke   the same road on the digits models: 60 images, Gauss-Legendre 4, under 3 minutes on two cores
+#   OPTION …  passed on to every run, such as --device cuda:1, --labels 0-99, --batch_size 50
+# Needs, without --smoke: ImageNet's validation images in class folders (dataset/README.md) and the four checkpoints
+# (scripts/download_weights.sh). Run again, it resumes: what is complete is found complete in seconds.
+# Environment: DATASET_PATH, CKPT (folder of the checkpoints), RESULTS (folder, default results/paper), QUADRATURE and
+# STEPS (default left 20, as released), IMAGES_PER_CLASS (default all), MODELS (default all four).
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$ROOT/scripts/enter.sh"
+
+smoke=
+if [ "${1:-}" = --smoke ]; then
+    smoke=yes
+    shift
+    python "$ROOT/scripts/train_digits.py"
+    : "${RESULTS=$ROOT/results/smoke}" "${QUADRATURE=gauss-legendre}" "${STEPS=4}" "${IMAGES_PER_CLASS=6}"
+    : "${MODELS=ViT-digits MAE-digits}" "${DATASET_PATH=$ROOT/dataset/digits/val}"
+    dataset=digits
+else
+    : "${RESULTS=$ROOT/results/paper}" "${QUADRATURE=left}" "${STEPS=20}" "${IMAGES_PER_CLASS=}"
+    : "${MODELS=ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16}" "${DATASET_PATH=$ROOT/dataset/imagenet2012/val}"
+    dataset=imagenet1k
+fi
+CKPT=${CKPT:-$ROOT/ckpt}
+manipulation=$ROOT/experiments/quantitative-comparison/manipulation
+
+checkpoint() { # MODEL
+    case $1 in
+    ViT-B_16) echo "$CKPT/ViT-B_16-224.npz" ;;
+    MAE-B_16) echo "$CKPT/mae_finetuned_vit_base.pth" ;;
+    MAE-*) echo "$CKPT/$1.pth" ;;
+    *) echo "$CKPT/$1.npz" ;;
+    esac
+}
+for model in $MODELS; do
+    if [ ! -f "$(checkpoint "$model")" ]; then
+        echo "reproduce.sh: $(checkpoint "$model"): no such file; fetch it with scripts/download_weights.sh or give CKPT" >&2
+        exit 2
+    fi
+done
+
+common=(--dataset "$dataset" --dataset_path "$DATASET_PATH" ${IMAGES_PER_CLASS:+--images_per_class "$IMAGES_PER_CLASS"} "$@")
+stage() { # MODEL JOB SCRIPT [OPTION …]: one script, its records in $RESULTS/JOB/MODEL
+    local model=$1 job=$2 script=$3 again=() code=0
+    shift 3
+    echo "== $model, $job"
+    # The digits models may be trained anew; a model that is not is never overwritten.
+    [ -z "$smoke" ] || [ ! "$(checkpoint "$model")" -nt "$RESULTS/$job/$model/imgnet_all.args.json" ] || again=(--overwrite)
+    python "$script" ${again[@]+"${again[@]}"} "${common[@]}" --model_type "$model" \
+        --pretrain_weight "$(checkpoint "$model")" --output_dir "$RESULTS/$job/$model" "$@" || code=$?
+    [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code" # 3: done, unreadable images skipped
+}
+
+echo "== how long it may take"
+# shellcheck disable=SC2086
+python "$ROOT/scripts/estimate.py" "${common[@]}" --models $MODELS --ig_total_step "$STEPS"
+rule=(--quadrature "$QUADRATURE" --ig_total_step "$STEPS")
+for model in $MODELS; do
+    kind=ViT suffix=
+    [[ $model != MAE-* ]] || kind=MAE suffix=_mae
+    stage "$model" ja "$ROOT/path/joint_attr$suffix.py" "${rule[@]}"
+    stage "$model" influence_pattern "$ROOT/path/influence_pattern$suffix.py" "${rule[@]}"
+    for method in base influence_pattern ja random; do
+        stage "$model" "edit/remove_enhance/$method" "$manipulation/$kind/edit.py" --method "$method" \
+            --ja_path "$RESULTS/ja/$model" --influence_pattern_path "$RESULTS/influence_pattern/$model"
+    done
+done
+echo "== the table"
+# shellcheck disable=SC2086
+python "$ROOT/scripts/table.py" --results "$RESULTS" --models $MODELS --json "$RESULTS/table.json"
