@@ -1,7 +1,5 @@
 """The extraction jobs: the neuron path with the activation path beside it, and the Influence Pattern."""
 
-from argparse import Namespace
-
 import torch
 from torch import Tensor
 
@@ -34,25 +32,38 @@ class Extraction(Job):
     def add_options(self, parser: opt.Parser) -> None:
         opt.add_attribution(parser, self.searches)
 
-    def settings(self, options: Namespace) -> dict:
+    def settings(self) -> dict:
+        options = self.options
         return {
             "target": options.target,
             "quadrature": options.quadrature,
             "ig_total_step": options.ig_total_step,
-            **({"search": options.search, "topK": 1} if self.searches else {}),
+            **({"search": options.search, "topK": self.k} if self.searches else {}),
         }
 
-    def prepare(self, options, model, source, items) -> dict:
-        if isinstance(options.target, int) and options.target >= model.config.num_classes:
-            raise UserError(f"--target {options.target}: the model's classes are 0 to {model.config.num_classes - 1}")
-        return {}
+    def prepare(self, model, source, items):
+        target, classes = self.options.target, model.config.num_classes
+        if isinstance(target, int) and target >= classes:
+            raise UserError(f"--target {target}: the model's classes are 0 to {classes - 1}")
+        if self.k > model.config.mlp_dim:
+            raise UserError(f"--topK {self.k}: a layer of this model has {model.config.mlp_dim} neurons")
+        return items, {}
 
     def summary(self) -> ScoreSummary:
         return ScoreSummary(self.scores)
 
-    def targets(self, items: list[Item], images: Tensor, options: Namespace) -> Tensor:
+    @property
+    def k(self) -> int:
+        """Neurons per layer."""
+        return 1
+
+    @property
+    def quadrature(self) -> Quadrature:
+        return Quadrature(self.options.quadrature, self.options.ig_total_step)
+
+    def targets(self, items: list[Item], images: Tensor) -> Tensor:
         """(B,) class indices, -1 for the predicted class."""
-        fixed = {"pred": -1}.get(options.target, options.target)
+        fixed = {"pred": -1}.get(self.options.target, self.options.target)
         return torch.tensor([i.label if fixed == "label" else fixed for i in items], device=images.device)
 
 
@@ -62,13 +73,13 @@ class JointAttribution(Extraction):
     scores = {"ja_score": "neuron path", "base_score": "activation path"}  # noqa: RUF012
     searches = ("layer",)
 
-    def folder(self, options: Namespace) -> str:
+    def folder(self) -> str:
         return "ja"
 
-    def records(self, model, items, images, options) -> list[dict]:
-        targets, rows = self.targets(items, images, options), options.internal_batch_size
-        quadrature = Quadrature(options.quadrature, options.ig_total_step)
-        found = find_path(model, images, targets, quadrature, search=options.search, internal_batch_size=rows)
+    def records(self, model, items, images) -> list[dict]:
+        targets, options = self.targets(items, images), self.options
+        rows = options.internal_batch_size
+        found = find_path(model, images, targets, self.quadrature, self.k, options.search, rows)
         return as_records(
             found.logits,
             targets,
@@ -82,18 +93,34 @@ class JointAttribution(Extraction):
         )
 
 
+class TopKAttribution(JointAttribution):
+    """The same with K neurons per layer."""
+
+    scripts = {"cls": "topK/path/joint_attr.py"}  # noqa: RUF012
+
+    def add_options(self, parser: opt.Parser) -> None:
+        super().add_options(parser)
+        opt.add_top_k(parser)
+
+    @property
+    def k(self) -> int:
+        return self.options.topK
+
+    def folder(self) -> str:
+        return f"ja_top{self.k}"
+
+
 class InfluencePattern(Extraction):
     base_name = "influence_pattern"
     keys = ("pred", "prob", "path", "score", "margin")
     scores = {"score": "influence pattern"}  # noqa: RUF012
 
-    def folder(self, options: Namespace) -> str:
+    def folder(self) -> str:
         return "influence_pattern"
 
-    def records(self, model, items, images, options) -> list[dict]:
-        targets = self.targets(items, images, options)
-        quadrature = Quadrature(options.quadrature, options.ig_total_step)
-        found = influence_path(model, images, targets, quadrature, options.internal_batch_size)
+    def records(self, model, items, images) -> list[dict]:
+        targets = self.targets(items, images)
+        found = influence_path(model, images, targets, self.quadrature, self.options.internal_batch_size)
         return as_records(found.logits, targets, path=found.path, score=found.score, margin=found.margin)
 
 

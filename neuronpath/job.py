@@ -28,12 +28,13 @@ class Job:
     """What one script computes; an instance is one run of it.
 
     `name` is what args.json calls it, `keys` what a record holds beside `image` and `label`. `scripts` has the path
-    of the script for each kind of head, and `pool` is the head of this one.
+    of the script for each kind of head, and `pool` is the head of this one. `options` are there once parsed.
     """
 
     name: str
     keys: tuple[str, ...]
     scripts: dict[str, str]
+    options: Namespace
 
     def __init__(self, pool: str):
         self.pool = pool
@@ -42,17 +43,24 @@ class Job:
         """The options of its own."""
         raise NotImplementedError
 
-    def folder(self, options: Namespace) -> str:
+    def chosen(self) -> "Job":
+        """The job that the options ask for, where one script has several."""
+        return self
+
+    def folder(self) -> str:
         """Results go to results/<folder>/<model> by default."""
         raise NotImplementedError
 
-    def settings(self, options: Namespace) -> dict:
+    def settings(self) -> dict:
         """What a resumed run must agree with, beside data and model."""
         raise NotImplementedError
 
-    def prepare(self, options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item]) -> dict:
-        """Check what can be checked before the first write; the items that cannot be computed, each with the reason."""
-        return {}
+    def prepare(self, model: VisionTransformer, source: ImageSet, items: list[Item]) -> tuple[list[Item], dict]:
+        """Check what can be checked before the first write.
+
+        The items to compute, and those of them that cannot be, each with the reason.
+        """
+        return items, {}
 
     def summary(self) -> Summary:
         raise NotImplementedError
@@ -61,28 +69,29 @@ class Job:
         """What is wrong with a record that an earlier run left, or ""."""
         return check_record(record, config, self.keys)
 
-    def records(self, model: VisionTransformer, items: list[Item], images: Tensor, options: Namespace) -> list[dict]:
+    def records(self, model: VisionTransformer, items: list[Item], images: Tensor) -> list[dict]:
         """Per image its record but for `image` and `label`: `keys`."""
         raise NotImplementedError
 
 
 def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> int:
     """The script of `job`: exit code 0, or 3 where images were skipped. UserError for a user's mistake."""
-    options = parse(job, description, arguments)
+    options = job.options = parse(job, description, arguments)
+    job = job.chosen()
     model = _load(job, options)
     source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
     items = source.select(options.labels, options.images_per_class)
     options.internal_batch_size = options.internal_batch_size or default_rows(model, options.device)
-    impossible = job.prepare(options, model, source, items)
+    items, impossible = job.prepare(model, source, items)
     if impossible and options.on_bad_image == "fail":
         raise UserError(next(iter(impossible.values())))
-    directory = options.output_dir or opt.ROOT / "results" / job.folder(options) / opt.model_name(options)
+    directory = options.output_dir or opt.ROOT / "results" / job.folder() / opt.model_name(options)
     summary = job.summary()
     started = time.perf_counter()
     with Store(
         directory,
         options.output_prefix,
-        provenance(job, options, model),
+        provenance(job, model),
         source.items,
         items,
         options.overwrite,
@@ -92,7 +101,7 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
         resumed = summary.images
         skipped: list[dict] = []
         try:
-            _run(job, options, model, source, store, summary, len(items), impossible, skipped)
+            _run(job, model, source, store, summary, len(items), impossible, skipped)
         finally:
             file = store.write_skipped(skipped)
     print(f"{job.name}\n{_model_line(options, model)}")
@@ -129,14 +138,15 @@ def _load(job: Job, options: Namespace) -> VisionTransformer:
         raise UserError(f"{e}; run {job.scripts[e.pool]}") from e
 
 
-def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
+def provenance(job: Job, model: VisionTransformer) -> dict:
     """What args.json says; `settings` is what a resumed run must agree with."""
+    options = job.options
     settings = {
         "dataset": options.dataset,
         "checkpoint_sha256": sha256(options.pretrain_weight),
         **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
         "preprocess": options.preprocess,
-        **job.settings(options),
+        **job.settings(),
         "precision": options.precision,
     }
     shown = {key: value for key, value in vars(options).items() if key != "dtype"}
@@ -148,8 +158,9 @@ def provenance(job: Job, options: Namespace, model: VisionTransformer) -> dict:
     }
 
 
-def _run(job: Job, options, model, source, store: Store, summary, total: int, impossible: dict, skipped: list) -> None:
+def _run(job: Job, model, source, store: Store, summary, total: int, impossible: dict, skipped: list) -> None:
     """Compute and write the pending records; what cannot be is added to `skipped`."""
+    options = job.options
     transform = preprocessing(options.preprocess, model.config)
     with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True) as bar:
 
@@ -170,7 +181,7 @@ def _run(job: Job, options, model, source, store: Store, summary, total: int, im
                     )
                 skip(item, message)
             if batch.items:
-                for item, record in zip(batch.items, _records(job, options, model, batch), strict=True):
+                for item, record in zip(batch.items, _records(job, model, batch), strict=True):
                     record = {"image": item.image, "label": item.label, **record}
                     store.write(item, record)
                     summary.add(record)
@@ -178,12 +189,13 @@ def _run(job: Job, options, model, source, store: Store, summary, total: int, im
             bar.update(len(batch.items))
 
 
-def _records(job: Job, options: Namespace, model: VisionTransformer, batch: Batch) -> list[dict]:
+def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
+    options = job.options
     images = batch.images.to(options.device, options.dtype)
     try:
         while True:
             try:
-                return job.records(model, batch.items, images, options)
+                return job.records(model, batch.items, images)
             except (MemoryError, RuntimeError) as e:
                 if options.internal_batch_size == 1 or not out_of_memory(e):
                     raise

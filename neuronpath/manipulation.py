@@ -44,28 +44,41 @@ class Edit(Job):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        edited = [key for operation in ("original", *FACTORS) for key in (operation, f"{operation}_label")]
+        edited = [key for operation in ("original", *self.factors) for key in (operation, f"{operation}_label")]
         return ("pred", "prob", "method", "path", *edited)
 
     def add_options(self, parser: opt.Parser) -> None:
         opt.add_paths(parser, ("random",))
         opt.add_gain(parser)
 
-    def folder(self, options: Namespace) -> str:
-        return f"edit/remove_enhance/{options.method}"
+    @property
+    def factors(self) -> dict[str, float]:
+        """By operation, a key of the records."""
+        return FACTORS
 
-    def settings(self, options: Namespace) -> dict:
-        numbers = {"gain": options.gain} if options.gain else {}
-        return {"method": options.method, "operation": "remove_enhance", **numbers, "seed": options.seed}
+    @property
+    def gains(self) -> list[float]:
+        """Factors whose results are recorded as lists."""
+        return self.options.gain
 
-    def prepare(self, options, model, source, items) -> dict:
-        self.paths, missing = read_paths(options, model, source, items)
-        if options.method == "random":
+    def folder(self) -> str:
+        return f"edit/remove_enhance/{self.options.method}"
+
+    def settings(self) -> dict:
+        numbers = {"gain": self.gains} if self.gains else {}
+        return {"method": self.options.method, "operation": "remove_enhance", **numbers, "seed": self.options.seed}
+
+    def prepare(self, model, source, items):
+        self.paths, missing = self.read_paths(model, source, items)
+        if self.options.method == "random":
             self.double = copy.deepcopy(model).double()  # ranks in fp32 would depend on the batch size
-        return missing
+        return items, missing
+
+    def read_paths(self, model, source, items):
+        return read_paths(self.options, model, source, items)
 
     def summary(self) -> EditSummary:
-        return EditSummary(tuple(FACTORS))
+        return EditSummary(tuple(self.factors))
 
     def check(self, record, config) -> str:
         known = self.paths.get(record["image"])
@@ -73,11 +86,12 @@ class Edit(Job):
             return "its path is not the one that is now read for this image"
         return super().check(record, config)
 
-    def records(self, model, items, images, options) -> list[dict]:
+    def records(self, model, items, images) -> list[dict]:
+        options = self.options
         paths = [self.paths[item.image] for item in items]
         matched = options.method == "random"
         draws = self._draws(items, images, paths, options.seed) if matched else [torch.tensor(paths)]
-        factors = [*FACTORS.values(), *options.gain]
+        factors = [*self.factors.values(), *self.gains]
         edits = [gain(model, path.to(images.device), factor) for path in draws for factor in factors]
         logits = edit(model, images, None, *edits, internal_batch_size=options.internal_batch_size)
         original, *edited = (x.softmax(-1) for x in logits)
@@ -89,10 +103,10 @@ class Edit(Job):
             {"pred": p, "prob": q, "method": options.method, "path": path, "original": q, "original_label": p}
             for path, p, (q,) in zip(paths, pred, prob, strict=True)
         ]
-        for record, result in zip(records, self._results(edited.mean(0), labels, options), strict=True):
+        for record, result in zip(records, self._results(edited.mean(0), labels), strict=True):
             record |= result
         if matched:
-            of_draws = [self._results(x, labels, options) for x in edited]
+            of_draws = [self._results(x, labels) for x in edited]
             for i, record in enumerate(records):
                 record["draws"] = [
                     {"path": path[i].tolist(), **results[i]} for path, results in zip(draws, of_draws, strict=True)
@@ -107,16 +121,15 @@ class Edit(Job):
         ]
         return list(torch.tensor(drawn).unbind(1))
 
-    @staticmethod
-    def _results(edited: Tensor, labels: Tensor, options: Namespace) -> list[dict]:
+    def _results(self, edited: Tensor, labels: Tensor) -> list[dict]:
         """The keys of each image from its probabilities (operations, B, C)."""
-        operations = tuple(FACTORS)
+        operations = tuple(self.factors)
         results = []
         for p, label in zip(_of_label(edited, labels), edited.argmax(-1).T.tolist(), strict=True):
             result = {}
             for i, operation in enumerate(operations):
                 result |= {operation: p[i], f"{operation}_label": label[i]}
-            if options.gain:
+            if self.gains:
                 result |= {"gain": p[len(operations) :], "gain_label": label[len(operations) :]}
             results.append(result)
         return results

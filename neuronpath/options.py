@@ -230,6 +230,12 @@ def add_paths(parser: Parser, controls: tuple[str, ...] = ()) -> None:
     )
 
 
+def add_top_k(parser: Parser) -> None:
+    parser.add_argument(
+        "--topK", type=whole(1), default=5, metavar="K", help="neurons per layer, the best K (default: %(default)s)"
+    )
+
+
 def add_gain(parser: Parser) -> None:
     parser.add_argument(
         "--gain",

@@ -462,11 +462,11 @@ class TestShortage:
         monkeypatch.setattr(run, "out", run.out.with_name("again"))
 
         class Short(JointAttribution):
-            def records(self, model, items, images, options):
-                rows.append(options.internal_batch_size)
-                if options.internal_batch_size > 3:
+            def records(self, model, items, images):
+                rows.append(self.options.internal_batch_size)
+                if self.options.internal_batch_size > 3:
                     raise torch.OutOfMemoryError("out of memory")
-                return super().records(model, items, images, options)
+                return super().records(model, items, images)
 
         given = arguments(run.checkpoint, run.images, run.out, "--internal_batch_size", 12)
         assert cli.command(lambda: job.main(Short("cls"), "", given)) == 0

@@ -1,0 +1,26 @@
+"""Which units the images of every class choose, layer by layer: Figure 4 for all classes (docs/method.md §6).
+
+    python experiments/similarity/freq-figure-all.py
+
+About a second per class; writes freq-figure-all.pdf, a page per class, and freq-figure-all/<label>.png to OUTPUT_DIR.
+Expect 10 pages for the digits. Classes without records are left out and named.
+"""
+
+import sys
+
+from neuronpath.class_plots import save_pages
+from neuronpath.cli import command
+from neuronpath.names import add_records, open_classes, settle
+from neuronpath.options import Parser
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_records(parser)
+    options = parser.parse_args()
+    for written in save_pages(open_classes(options, settle(options)), options.output_dir):
+        print(f"pictures    {written.resolve()}")
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

@@ -1,0 +1,39 @@
+"""Which classes have similar paths, and whether a model confuses those more than others (docs/method.md §6).
+
+    python experiments/similarity/pair-sim.py --pretrain_weight ckpt/ViT-digits.npz
+
+5 s on the digits; expect a weak positive correlation. 1000 classes of 50 images take 25 s, with weights 25 s and a
+forward of each image more. Writes similarity.{npy,png,pdf}, labels.json and pair_sim.json; with weights confusion.npy.
+"""
+
+import sys
+
+from neuronpath.class_plots import plot_similarity
+from neuronpath.cli import command
+from neuronpath.names import add_records, add_weights, open_classes, settle
+from neuronpath.options import Parser, whole
+from neuronpath.plotting import save
+from neuronpath.similarity import check_confusion, cosines, frequencies, mantel, neighbours, write
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_records(parser)
+    parser.add_argument("--top", type=whole(1), default=50, help="neighbours, at most half the classes (default: 50)")
+    add_weights(parser)
+    options = parser.parse_args()
+    settings = settle(options)
+    classes = open_classes(options, settings, least=2)
+    found = {"similarity": cosines(frequencies(classes))}
+    if options.pretrain_weight:
+        found["confusion"], n = check_confusion(options, classes, settings)
+        r, p = mantel(*found.values())
+        print(f"confusion   Spearman's r = {r:.3f} with similarity, p = {p:.4f} (Mantel test; n = {n} recorded images)")
+    pairs = neighbours(found["similarity"], classes.labels, options.top)
+    files = write(options.output_dir, classes.labels, pairs, **found)
+    files += save(plot_similarity(found["similarity"], classes), options.output_dir / "similarity")
+    print("\n".join(f"file        {file.resolve()}" for file in files))
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

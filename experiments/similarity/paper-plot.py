@@ -1,0 +1,37 @@
+"""Which units the images of a few classes choose, layer by layer: the paper's Figure 4 (docs/method.md §6).
+
+    python experiments/similarity/paper-plot.py --classes 3 5 8 9
+
+A few seconds; writes paper-plot.png and paper-plot.pdf to OUTPUT_DIR. Expect a panel per class, and narrow violins
+where its images agree on a unit. The default classes are the paper's, of ImageNet: albatross, Weimaraner, Border
+collie and Eskimo dog.
+"""
+
+import sys
+
+from neuronpath.class_plots import plot_classes
+from neuronpath.cli import command
+from neuronpath.names import add_records, open_classes, settle
+from neuronpath.options import Parser, whole
+from neuronpath.plotting import save
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_records(parser)
+    parser.add_argument(
+        "--classes",
+        type=whole(0),
+        nargs="+",
+        default=[146, 178, 232, 248],
+        metavar="LABEL",
+        help="class indices, a panel each (default: 146 178 232 248, the paper's)",
+    )
+    options = parser.parse_args()
+    classes = open_classes(options, settle(options), options.classes)
+    for file in save(plot_classes(classes, classes.labels), options.output_dir / "paper-plot"):
+        print(f"picture     {file.resolve()}")
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
