@@ -48,7 +48,7 @@ class Edit(Job):
         return ("pred", "prob", "method", "path", *edited)
 
     def add_options(self, parser: opt.Parser) -> None:
-        opt.add_paths(parser, ("random",))
+        opt.add_paths(parser, "ja", "random")
         opt.add_gain(parser)
 
     @property
@@ -98,7 +98,7 @@ class Edit(Job):
         check_finite(original, *edited)
         edited = torch.stack(edited).unflatten(0, (len(draws), len(factors)))  # (draws, operations, B, C)
         labels = torch.tensor([item.label for item in items], device=images.device)
-        prob, pred = _of_label(original[None], labels), original.argmax(-1).tolist()
+        prob, pred = label_probability(original[None], labels), original.argmax(-1).tolist()
         records = [
             {"pred": p, "prob": q, "method": options.method, "path": path, "original": q, "original_label": p}
             for path, p, (q,) in zip(paths, pred, prob, strict=True)
@@ -125,7 +125,7 @@ class Edit(Job):
         """The keys of each image from its probabilities (operations, B, C)."""
         operations = tuple(self.factors)
         results = []
-        for p, label in zip(_of_label(edited, labels), edited.argmax(-1).T.tolist(), strict=True):
+        for p, label in zip(label_probability(edited, labels), edited.argmax(-1).T.tolist(), strict=True):
             result = {}
             for i, operation in enumerate(operations):
                 result |= {operation: p[i], f"{operation}_label": label[i]}
@@ -135,7 +135,7 @@ class Edit(Job):
         return results
 
 
-def _of_label(probabilities: Tensor, labels: Tensor) -> list[list[float]]:
+def label_probability(probabilities: Tensor, labels: Tensor) -> list[list[float]]:
     """Per image the label's probability in each of `probabilities` (operations, B, C)."""
     return probabilities.gather(2, labels[None, :, None].expand(len(probabilities), -1, 1))[..., 0].T.tolist()
 
@@ -207,7 +207,8 @@ def paths_folder(options: Namespace) -> tuple[Path, str]:
     """Where the paths of the chosen method are, and their key."""
     method = METHODS["ja" if options.method == "random" else options.method]
     given = {"ja": options.ja_path, "influence_pattern": options.influence_pattern_path}[method.job]
-    directory = given or opt.ROOT / "results" / method.job / opt.model_name(options)
+    job = method.job if method.job != "ja" or "topK" not in options else f"ja_top{options.topK}"
+    directory = given or opt.ROOT / "results" / job / opt.model_name(options)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; run the search first, or give --{method.job}_path")
     return directory, method.path

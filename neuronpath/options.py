@@ -77,6 +77,14 @@ def factor(text: str) -> float:
     return number
 
 
+def proportion(text: str) -> float:
+    """The type of an option that takes a number from 0 to 1."""
+    number = factor(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, not {text!r}")
+    return number
+
+
 def device(text: str) -> torch.device:
     """A device that is there: auto, cpu, cuda or cuda:N."""
     if text == "auto":
@@ -207,19 +215,23 @@ def add_attribution(parser: Parser, searches: tuple[str, ...]) -> None:
     )
 
 
-def add_paths(parser: Parser, controls: tuple[str, ...] = ()) -> None:
+def add_paths(parser: Parser, folder: str, *controls: str) -> None:
+    """Whose paths are edited, and where they are; `folder` of results/ holds joint_attr's."""
     group = parser.add_argument_group("paths")
-    matched = "; random: units about as active as those of the neuron path, 5 draws averaged"
     group.add_argument(
         "--method",
         choices=("ja", "influence_pattern", "base", *controls),
         default="ja",
-        help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons"
-        f"{matched if 'random' in controls else ''} (default: %(default)s)",
+        help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; random, a "
+        "control: units about as active as those of the neuron path, 5 draws averaged, or, to prune by, units drawn "
+        "uniformly (default: %(default)s)",
     )
-    for option, job in (("--ja_path", "joint_attr"), ("--influence_pattern_path", "influence_pattern")):
+    for option, job, default in (
+        ("--ja_path", "joint_attr", folder),
+        ("--influence_pattern_path", "influence_pattern", "influence_pattern"),
+    ):
         group.add_argument(
-            option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{option[2:-5]}/<model>)"
+            option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{default}/<model>)"
         )
     group.add_argument(
         "--input_prefix",
@@ -245,6 +257,41 @@ def add_gain(parser: Parser) -> None:
         metavar="G",
         help="more factors for the path's activations, beside 0 (remove) and 2 (enhance), for a sweep such as "
         "0.5 1.5 3; recorded as lists (default: none)",
+    )
+
+
+def add_pruning(parser: Parser) -> None:
+    group = parser.add_argument_group("operation")
+    group.add_argument(
+        "--edit_operation",
+        choices=("remove", "enhance", "prune"),
+        default="prune",
+        help="remove: set the path's neurons to 0; enhance: double them; prune: set units that the class's paths do "
+        "not use to 0 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--mask_proportion",
+        type=proportion,
+        default=1.0,
+        metavar="P",
+        help="prune: share of the other units that are set to 0, from 0 to 1; the smaller share's are among the larger "
+        "share's (default: %(default)s)",
+    )
+    group.add_argument(
+        "--depth_prune", type=whole(0), metavar="D", help="prune: only the first D layers (default: all layers)"
+    )
+    group.add_argument(
+        "--select_fraction",
+        type=proportion,
+        default=0.8,
+        metavar="F",
+        help="prune: the first F of a class's images select its units, the rest are evaluated (default: %(default)s)",
+    )
+    group.add_argument(
+        "--prune_tokens",
+        choices=("cls", "all"),
+        default="cls",
+        help="prune: at the CLS token, or at all; cls leaves the patch tokens' units alive (default: %(default)s)",
     )
 
 

@@ -219,7 +219,7 @@ def read_args(file: Path) -> tuple[str, dict, dict]:
         args = json.loads(file.read_bytes())
         return args["job"], dict(args["settings"]), dict(args["versions"])
     except (ValueError, KeyError, TypeError, OSError) as e:
-        raise UserError(f"{file}: not a settings file ({one_line(e)}); choose another --output_dir") from e
+        raise UserError(f"{file}: not a settings file ({one_line(e)}); remove it, or choose another folder") from e
 
 
 def _differences(old: dict, new: dict) -> str:

@@ -16,11 +16,13 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 import neuronpath
+from neuronpath.class_options import _below_root
 from neuronpath.class_plots import cluster, plot_classes, plot_similarity, save_pages, shown
 from neuronpath.cli import command
 from neuronpath.data import ImageSet, Item, open_dataset
 from neuronpath.errors import UserError
-from neuronpath.names import _below_root, class_names, export_images, safe_name
+from neuronpath.export import export_images
+from neuronpath.names import class_names, safe_name
 from neuronpath.plotting import save
 from neuronpath.similarity import (
     Classes,

@@ -8,9 +8,9 @@ Expect 10 pages for the digits. Classes without records are left out and named.
 
 import sys
 
+from neuronpath.class_options import add_records, open_classes, settle
 from neuronpath.class_plots import save_pages
 from neuronpath.cli import command
-from neuronpath.names import add_records, open_classes, settle
 from neuronpath.options import Parser
 
 

@@ -8,8 +8,9 @@ copied as they are; images of CIFAR become PNG files. Classes without records ar
 
 import sys
 
+from neuronpath.class_options import add_records, open_classes, settle
 from neuronpath.cli import command
-from neuronpath.names import add_records, export_classes, open_classes, settle
+from neuronpath.export import export_classes
 from neuronpath.options import Parser, whole
 
 
