@@ -1,6 +1,5 @@
 """Pictures of classes: which units their images choose (the paper's Figure 4), and which classes are alike."""
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from .errors import UserError, disk_full, one_line
 from .methods import METHODS
+from .plotting import escaped, write_caption
 from .similarity import Classes, modes, most_frequent
 
 LONGEST = 40  # characters of a class name
@@ -26,12 +26,7 @@ WHITE_EDGE = [withStroke(linewidth=1.5, foreground="white")]
 
 def shown(text: str) -> str:
     """`text` short enough for a picture, its dollar signs no mathematics."""
-    return (text if len(text) <= LONGEST else text[: LONGEST - 1] + "…").replace("$", r"\$")
-
-
-def _caption(figure: Figure, text: str, size: float = 8) -> None:
-    width = int(figure.get_figwidth() * 72 / (0.54 * size))  # a character is about half as wide as high
-    figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=size)
+    return escaped(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
 def plot_classes(classes: Classes, labels: list[int]) -> Figure:
@@ -56,7 +51,7 @@ def plot_classes(classes: Classes, labels: list[int]) -> Figure:
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8
     )
-    _caption(
+    write_caption(
         figure,
         f"{METHODS[classes.method].name}, K = {K} per layer, H = {classes.num_neurons}. Violin: unit index / H over "
         "the images of the class. Dashed: per layer the arg max over the grid j/H of the Gaussian kernel density, "
@@ -148,7 +143,7 @@ def plot_similarity(similarity: np.ndarray, classes: Classes) -> Figure:
     bar.ax.tick_params(labelsize=size, pad=0.4 * size)
     counts = [len(paths) for paths in classes.paths.values()]
     each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
-    _caption(
+    write_caption(
         figure,
         f"{METHODS[classes.method].name}: cos(a, b) = a·b / (|a| |b|) of the classes' unit counts per layer; "
         f"n = {C} classes, {each} images each, {sum(counts)} in all. Colours span the pairs of different classes. "

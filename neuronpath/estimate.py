@@ -13,10 +13,11 @@ from .quadrature import Quadrature
 from .search import activation_path, find_path
 
 EDIT_FORWARDS = 3 * 3 + 1 + 2 * 5  # three methods, original, removed and enhanced; five draws of the control
+PRUNING_FORWARDS = 0.2 * 3 * 2 * 2  # of the images held out; three methods, two kinds of token, before and after
 
 
 def seconds_per_image(name: str, device: torch.device, steps: int, images: int = 2) -> dict[str, float]:
-    """Of `joint_attr`, `influence_pattern` and `edit` (all methods), for the model `name` and `steps` nodes.
+    """Of each job, for the model `name` and `steps` nodes; `edit` has all its methods.
 
     Timed with random weights on `images` random images and one node; cost is proportional to nodes.
     """
@@ -27,11 +28,13 @@ def seconds_per_image(name: str, device: torch.device, steps: int, images: int =
     one = Quadrature("midpoint", 1)
     path = activation_path(model, x)
     three = (None, remove(model, path), enhance(model, path))
-    return {
-        "joint_attr": steps * _seconds(lambda: find_path(model, x, labels, one), device) / images,
-        "influence_pattern": steps * _seconds(lambda: influence_path(model, x, labels, one), device) / images,
-        "edit": EDIT_FORWARDS / 3 * _seconds(lambda: edit(model, x, *three), device) / images,
-    }
+    search = steps * _seconds(lambda: find_path(model, x, labels, one), device) / images
+    influence = steps * _seconds(lambda: influence_path(model, x, labels, one), device) / images
+    forward = _seconds(lambda: edit(model, x, *three), device) / images / 3
+    found = {"joint_attr": search, "influence_pattern": influence, "edit": EDIT_FORWARDS * forward}
+    if config.pool == "cls":
+        found |= {"top-5 joint_attr": search, "pruning": PRUNING_FORWARDS * forward}
+    return found
 
 
 def _seconds(run: Callable, device: torch.device) -> float:

@@ -58,7 +58,8 @@ class Job:
     def prepare(self, model: VisionTransformer, source: ImageSet, items: list[Item]) -> tuple[list[Item], dict]:
         """Check what can be checked before the first write.
 
-        The items to compute, and those of them that cannot be, each with the reason.
+        The items to compute, and those that lack what it takes, each with the reason; an item to compute that lacks it
+        is skipped, any other is only listed.
         """
         return items, {}
 
@@ -99,7 +100,7 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
         earlier=summary.add,
     ) as store:
         resumed = summary.images
-        skipped: list[dict] = []
+        skipped = [_skipped(item, reason) for item, reason in impossible.items() if item not in set(items)]
         try:
             _run(job, model, source, store, summary, len(items), impossible, skipped)
         finally:
@@ -165,7 +166,7 @@ def _run(job: Job, model, source, store: Store, summary, total: int, impossible:
     with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True) as bar:
 
         def skip(item: Item, reason: str) -> None:
-            skipped.append({"image": item.image, "label": item.label, "error": reason})
+            skipped.append(_skipped(item, reason))
             store.skip(item)
             bar.update()
 
@@ -187,6 +188,10 @@ def _run(job: Job, model, source, store: Store, summary, total: int, impossible:
                     summary.add(record)
             bar.set_postfix_str(summary.running(), refresh=False)
             bar.update(len(batch.items))
+
+
+def _skipped(item: Item, reason: str) -> dict:
+    return {"image": item.image, "label": item.label, "error": reason}
 
 
 def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:

@@ -104,6 +104,8 @@ def _released(record: dict) -> dict:
         ours[key] = [[i] if isinstance(i, int) else i for i in _as_list(value)] if is_path else value
     if "remove" in ours and "original" not in ours and "base" in ours:
         ours["original"] = ours.pop("base")
+        if "base_label" in ours:
+            ours["original_label"] = ours.pop("base_label")
     return ours
 
 

@@ -76,22 +76,25 @@ class Missing(Exception):
     """There are no records of it."""
 
 
-def _score(results: Results, model: str, method: str) -> Estimate:
+def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:
+    """By label the Joint Attribution Scores of its images. Missing where there are none."""
     job, key = METHODS[method].job, METHODS[method].score
     records = results.records(job, model)
-    labels = np.array([label for label, found in records.items() for _ in found])
-    values = _column(results.root / job / model, records, key)
-    return estimate(labels, lambda i: values[i].mean(-1))
-
-
-def _column(folder: Path, records: dict[int, list[dict]], key: str) -> np.ndarray:
     try:
-        return np.array([record[key] for found in records.values() for record in found], float)
+        return {label: np.array([record[key] for record in found], float) for label, found in records.items()}
     except (KeyError, TypeError, ValueError) as e:
+        folder = results.root / job / model
         raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?") from e
 
 
-def _edited(results: Results, model: str, method: str, operation: str) -> Edited:
+def _score(results: Results, model: str, method: str) -> Estimate:
+    scores = scores_of(results, model, method)
+    labels, values = np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
+    return estimate(labels, lambda i: values[i].mean(-1))
+
+
+def edited_of(results: Results, model: str, method: str, operation: str) -> Edited:
+    """What `operation` did to the images of an edit run. Missing where there are no records."""
     job = f"{EDITS}/{method}"
     try:
         return Edited.of(results.records(job, model), operation)
@@ -100,11 +103,11 @@ def _edited(results: Results, model: str, method: str, operation: str) -> Edited
 
 
 def _deviation(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:
-    return getattr(_edited(results, model, method, operation), what)()
+    return getattr(edited_of(results, model, method, operation), what)()
 
 
 def _paired(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:
-    path, other = (_edited(results, model, name, operation) for name in ("ja", method))
+    path, other = (edited_of(results, model, name, operation) for name in ("ja", method))
     return difference(path, other, what)
 
 

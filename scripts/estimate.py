@@ -17,7 +17,7 @@ from neuronpath.options import Parser, add_data, device, whole
 
 
 def main() -> None:
-    start, stages = time.process_time(), 6  # of a process; two extractions and four edits
+    start, stages = time.process_time(), {"cls": 15, "mean": 8}  # seconds to start a stage, and how many there are
     parser = Parser(__doc__)
     add_data(parser)
     parser.add_argument("--models", nargs="+", choices=CONFIGS, required=True, metavar="NAME", help="(required)")
@@ -29,7 +29,7 @@ def main() -> None:
     images, total = len(source.select(options.labels, options.images_per_class)), 0.0
     for name in options.models:
         each = seconds_per_image(name, options.device, options.ig_total_step)
-        seconds = images * sum(each.values()) + stages * start
+        seconds = images * sum(each.values()) + stages[CONFIGS[name].pool] * start
         shares = ", ".join(f"{job} {duration(images * s)}" for job, s in each.items())
         print(f"estimate    {name}: {images} images, about {duration(seconds)} on {options.device} ({shares})")
         total += seconds

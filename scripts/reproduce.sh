@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The paper's experiments from end to end: neuron paths, activation paths and influence patterns of all images of all
-# models, what removing and enhancing them does, and the table. Usage: bash scripts/reproduce.sh [--smoke] [OPTION …]
+# models, what removing and enhancing them does, pruning by top-5 paths (ViT), class similarity, and the tables.
+# Usage: bash scripts/reproduce.sh [--smoke] [OPTION …]
 #   --smoke   the same road on the digits models: 60 images, Gauss-Legendre 4, under 3 minutes on two cores
 #   OPTION …  passed on to every run, such as --device cuda:1, --labels 0-99, --batch_size 50
 # Needs, without --smoke: ImageNet's validation images in class folders (dataset/README.md) and the four checkpoints
@@ -18,14 +19,14 @@ if [ "${1:-}" = --smoke ]; then
     python "$ROOT/scripts/train_digits.py"
     : "${RESULTS=$ROOT/results/smoke}" "${QUADRATURE=gauss-legendre}" "${STEPS=4}" "${IMAGES_PER_CLASS=6}"
     : "${MODELS=ViT-digits MAE-digits}" "${DATASET_PATH=$ROOT/dataset/digits/val}"
-    dataset=digits
+    dataset=digits classes=(--classes 3 5 8 9)
 else
     : "${RESULTS=$ROOT/results/paper}" "${QUADRATURE=left}" "${STEPS=20}" "${IMAGES_PER_CLASS=}"
     : "${MODELS=ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16}" "${DATASET_PATH=$ROOT/dataset/imagenet2012/val}"
-    dataset=imagenet1k
+    dataset=imagenet1k classes=()
 fi
 CKPT=${CKPT:-$ROOT/ckpt}
-manipulation=$ROOT/experiments/quantitative-comparison/manipulation
+manipulation=experiments/quantitative-comparison/manipulation
 
 checkpoint() { # MODEL
     case $1 in
@@ -64,10 +65,29 @@ for model in $MODELS; do
     stage "$model" ja "$ROOT/path/joint_attr$suffix.py" "${rule[@]}"
     stage "$model" influence_pattern "$ROOT/path/influence_pattern$suffix.py" "${rule[@]}"
     for method in base influence_pattern ja random; do
-        stage "$model" "edit/remove_enhance/$method" "$manipulation/$kind/edit.py" --method "$method" \
+        stage "$model" "edit/remove_enhance/$method" "$ROOT/$manipulation/$kind/edit.py" --method "$method" \
             --ja_path "$RESULTS/ja/$model" --influence_pattern_path "$RESULTS/influence_pattern/$model"
     done
+    if [ $kind = ViT ]; then
+        stage "$model" ja_top5 "$ROOT/topK/path/joint_attr.py" --topK 5 "${rule[@]}"
+        for method in ja base random; do
+            for tokens in cls all; do
+                stage "$model" "pruning/$method/k5-p1-all-$tokens" "$ROOT/topK/$manipulation/ViT/edit.py" \
+                    --edit_operation prune --topK 5 --prune_tokens "$tokens" --method "$method" \
+                    --ja_path "$RESULTS/ja_top5/$model"
+            done
+        done
+    fi
+    echo "== $model, similarity of classes"
+    classes_of=(--results "$RESULTS/ja/$model" --dataset_path "$DATASET_PATH" --output_dir "$RESULTS/similarity/$model")
+    python "$ROOT/experiments/similarity/pair-sim.py" "${classes_of[@]}" --model_type "$model" \
+        --pretrain_weight "$(checkpoint "$model")"
+    python "$ROOT/experiments/similarity/paper-plot.py" "${classes_of[@]}" ${classes[@]+"${classes[@]}"}
 done
+if [[ " $MODELS" == *" ViT"* ]]; then
+    echo "== pruning"
+    python "$ROOT/topK/$manipulation/analysis/plot_probability_deviation.py" --results "$RESULTS/pruning"
+fi
 echo "== the table"
 # shellcheck disable=SC2086
 python "$ROOT/scripts/table.py" --results "$RESULTS" --models $MODELS --json "$RESULTS/table.json"

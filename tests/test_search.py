@@ -35,7 +35,7 @@ def assert_equal(found, expected, precision=1e-9):
     torch.testing.assert_close(found.margin, expected.margin, rtol=precision, atol=precision)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_search_and_scores_equal_the_oracle(name, rule, k):
