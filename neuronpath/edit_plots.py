@@ -10,9 +10,9 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from .errors import UserError
 from .methods import EDITED
-from .metrics import Edited
+from .metrics import Edited, Missing
 from .plotting import counts, escaped, finish, jitter, marker, no_records, points
-from .table import EDITS, Missing, Results, edited_of
+from .table import EDITS, Results, edited_of
 
 HEADS = {"cls": "ViT", "mean": "MAE"}  # a model's pooling, and what models with it are called
 OPERATIONS = {"remove": "Removal (zero-out, factor 0)", "enhance": "Enhancement (doubling, factor 2)"}

@@ -70,7 +70,16 @@ class Edit(Job):
 
     def prepare(self, model, source, items):
         self.paths, missing = self.read_paths(model, source, items)
+        sizes = {len(layer): image for image, path in self.paths.items() for layer in path}
+        if len(sizes) > 1:
+            image, other = list(sizes.values())[:2]
+            raise UserError(
+                f"{image} and {other}: paths of {min(sizes)} and {max(sizes)} neurons per layer; edit one K"
+            )
         if self.options.method == "random":
+            k, H = max(sizes, default=0), model.config.mlp_dim
+            if 2 * k > H:
+                raise UserError(f"--method random: paths of {k} of {H} neurons per layer leave too few to draw from")
             self.double = copy.deepcopy(model).double()  # ranks in fp32 would depend on the batch size
         return items, missing
 
@@ -114,8 +123,9 @@ class Edit(Job):
         return records
 
     def _draws(self, items: list[Item], images: Tensor, paths: list, seed: int) -> list[Tensor]:
-        plain = plain_forward(self.double, images.double())
-        sums = torch.stack([h.sum(1) for h in plain.hidden], 1)  # (B, L, H)
+        parts = images.double().split(self.options.internal_batch_size)
+        hidden = [plain_forward(self.double, part).hidden for part in parts]
+        sums = torch.cat([torch.stack([h.sum(1) for h in layers], 1) for layers in hidden])  # (B, L, H)
         drawn = [
             matched_paths(s, path, item.image, seed) for s, path, item in zip(sums.cpu(), paths, items, strict=True)
         ]

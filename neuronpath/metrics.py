@@ -10,6 +10,10 @@ from scipy.stats import bootstrap
 RESAMPLES = 9999
 
 
+class Missing(Exception):
+    """There is nothing to estimate it from."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value and its 95 % interval; the bounds are None where no class has two images to resample."""
@@ -31,7 +35,10 @@ def estimate(labels: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], 
 
     labels (n,): each image's class. `statistic` maps indices of images (..., n), those of one class side by side, to
     values (...): a resampled image takes all that is known of it along, so that before and after stay paired.
+    Missing where there are no images.
     """
+    if not len(labels):
+        raise Missing
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     alone = np.array([m[0] for m in members if len(m) == 1], int)
     several = [m for m in members if len(m) > 1]
@@ -77,19 +84,17 @@ class Edited:
 
     @classmethod
     def of(cls, records: dict[int, list[dict]], operation: str) -> "Edited":
-        """From the records of edit.py by label. KeyError where they lack `operation`."""
+        """From the records of edit.py by label. KeyError where they lack `operation`, ValueError for no numbers."""
         rows = [(label, r) for label, found in records.items() for r in found]
-        return cls(
-            [r.get("image", f"{label}/{i}") for i, (label, r) in enumerate(rows)],
-            np.array([label for label, _ in rows]),
-            *np.array(
-                [
-                    (r["original"], r[operation], r["original_label"] == label, _share_right(r, operation, label))
-                    for label, r in rows
-                ],
-                float,
-            ).T.reshape(4, -1),
-        )
+        values = [
+            (r["original"], r[operation], r["original_label"] == label, _share_right(r, operation, label))
+            for label, r in rows
+        ]
+        columns = np.array(values, float).reshape(-1, 4)
+        if not np.isfinite(columns).all():
+            raise ValueError("not finite")
+        images = [r.get("image", f"{label}/{i}") for i, (label, r) in enumerate(rows)]
+        return cls(images, np.array([label for label, _ in rows]), *columns.T)
 
     def usable(self) -> np.ndarray:
         """(n,) whether a ratio of probabilities exists."""
@@ -102,13 +107,16 @@ class Edited:
 
     def mean_ratio(self) -> Estimate:
         """The mean over classes of the probability deviation; 1 is no change."""
-        ok = self.usable()
-        found = estimate(self.labels[ok], mean_of_classes(self.after[ok] / self.before[ok], self.labels[ok]))
+        ok, labels = self.usable(), self.labels[self.usable()]
+        found = estimate(labels, mean_of_classes(self.after[ok] / self.before[ok], labels))
         return replace(found, left_out=int((~ok).sum()))
 
     def ratio_of_means(self) -> Estimate:
-        """Mean p_after / mean p_before over all images: tiny p_before do not dominate it."""
-        return estimate(self.labels, lambda i: self.after[i].sum(-1) / self.before[i].sum(-1))
+        """Mean p_after / mean p_before over the same images: tiny p_before do not dominate it."""
+        ok = self.usable()
+        after, before = self.after[ok], self.before[ok]
+        found = estimate(self.labels[ok], lambda i: after[i].sum(-1) / before[i].sum(-1))
+        return replace(found, left_out=int((~ok).sum()))
 
     def accuracy_deviation(self) -> Estimate:
         """Top-1 accuracy after minus before, in percentage points, over all images."""

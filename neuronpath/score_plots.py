@@ -12,8 +12,9 @@ from scipy.stats import gaussian_kde
 
 from .errors import UserError
 from .methods import METHODS
+from .metrics import Missing
 from .plotting import alpha, counts, escaped, finish, jitter, marker, no_records, points
-from .table import Missing, Results, scores_of
+from .table import Results, scores_of
 
 COLUMNS = 4  # panels in a row
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .errors import UserError
+from .errors import UserError, one_line
 from .methods import EDITED, METHODS
-from .metrics import Edited, Estimate, difference, estimate
+from .metrics import Edited, Estimate, Missing, difference, estimate
 from .records import label_files, read_results
 from .store import read_args
 
@@ -72,23 +72,24 @@ class Results:
         return {}
 
 
-class Missing(Exception):
-    """There are no records of it."""
-
-
 def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:
     """By label the Joint Attribution Scores of its images. Missing where there are none."""
     job, key = METHODS[method].job, METHODS[method].score
     records = results.records(job, model)
     try:
-        return {label: np.array([record[key] for record in found], float) for label, found in records.items()}
-    except (KeyError, TypeError, ValueError) as e:
+        scores = {label: np.array([record[key] for record in found], float) for label, found in records.items()}
+    except (KeyError, TypeError, ValueError):
+        scores = {0: np.array([np.nan])}
+    if not all(np.isfinite(values).all() for values in scores.values()):
         folder = results.root / job / model
-        raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?") from e
+        raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?")
+    return scores
 
 
 def _score(results: Results, model: str, method: str) -> Estimate:
     scores = scores_of(results, model, method)
+    if not scores:
+        raise Missing
     labels, values = np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
     return estimate(labels, lambda i: values[i].mean(-1))
 
@@ -96,10 +97,12 @@ def _score(results: Results, model: str, method: str) -> Estimate:
 def edited_of(results: Results, model: str, method: str, operation: str) -> Edited:
     """What `operation` did to the images of an edit run. Missing where there are no records."""
     job = f"{EDITS}/{method}"
+    records = results.records(job, model)
     try:
-        return Edited.of(results.records(job, model), operation)
-    except KeyError as e:
-        raise UserError(f"{results.root / job / model}: records without {e}; were they made by edit.py?") from e
+        return Edited.of(records, operation)
+    except (KeyError, TypeError, ValueError) as e:
+        fault = f"records without numbers for {operation} ({one_line(e)})"
+        raise UserError(f"{results.root / job / model}: {fault}; were they made by edit.py?") from e
 
 
 def _deviation(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:

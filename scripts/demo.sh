@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
 
 export RESULTS=results/demo
-QUADRATURE=right STEPS=20 IMAGES_PER_CLASS=10 bash scripts/reproduce.sh --smoke
+QUADRATURE=right STEPS=20 IMAGES_PER_CLASS=10 PROPORTIONS="0.5 1" bash scripts/reproduce.sh --smoke
 python scripts/plot_paths.py --results $RESULTS/ja/ViT-digits --dataset_path dataset/digits/val --output $RESULTS/paths
 echo
 echo "The Joint Attribution Score of a path says how much of the probability of the right digit is attributed to its 12"

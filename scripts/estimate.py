@@ -13,6 +13,7 @@ from neuronpath.cli import command
 from neuronpath.configs import CONFIGS
 from neuronpath.data import open_dataset
 from neuronpath.estimate import duration, seconds_per_image
+from neuronpath.model import VisionTransformer
 from neuronpath.options import Parser, add_data, device, whole
 
 
@@ -28,7 +29,8 @@ def main() -> None:
     source = open_dataset(options.dataset, options.dataset_path or Path("dataset/imagenet2012/val"), classes)
     images, total = len(source.select(options.labels, options.images_per_class)), 0.0
     for name in options.models:
-        each = seconds_per_image(name, options.device, options.ig_total_step)
+        model = VisionTransformer(CONFIGS[name]).requires_grad_(False)
+        each = seconds_per_image(model.to(options.device).eval(), options.ig_total_step)
         seconds = images * sum(each.values()) + stages[CONFIGS[name].pool] * start
         shares = ", ".join(f"{job} {duration(images * s)}" for job, s in each.items())
         print(f"estimate    {name}: {images} images, about {duration(seconds)} on {options.device} ({shares})")

@@ -7,7 +7,8 @@
 # Needs, without --smoke: ImageNet's validation images in class folders (dataset/README.md) and the four checkpoints
 # (scripts/download_weights.sh). Run again, it resumes: what is complete is found complete in seconds.
 # Environment: DATASET_PATH, CKPT (folder of the checkpoints), RESULTS (folder, default results/paper), QUADRATURE and
-# STEPS (default left 20, as released), IMAGES_PER_CLASS (default all), MODELS (default all four).
+# STEPS (default left 20, as released), IMAGES_PER_CLASS (default all), MODELS (default all four), PROPORTIONS (of units
+# zeroed, default 0.25 0.5 0.75 1).
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/enter.sh"
@@ -18,11 +19,12 @@ if [ "${1:-}" = --smoke ]; then
     shift
     python "$ROOT/scripts/train_digits.py"
     : "${RESULTS=$ROOT/results/smoke}" "${QUADRATURE=gauss-legendre}" "${STEPS=4}" "${IMAGES_PER_CLASS=6}"
-    : "${MODELS=ViT-digits MAE-digits}" "${DATASET_PATH=$ROOT/dataset/digits/val}"
+    : "${MODELS=ViT-digits MAE-digits}" "${DATASET_PATH=$ROOT/dataset/digits/val}" "${PROPORTIONS=1}"
     dataset=digits classes=(--classes 3 5 8 9)
 else
     : "${RESULTS=$ROOT/results/paper}" "${QUADRATURE=left}" "${STEPS=20}" "${IMAGES_PER_CLASS=}"
     : "${MODELS=ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16}" "${DATASET_PATH=$ROOT/dataset/imagenet2012/val}"
+    : "${PROPORTIONS=0.25 0.5 0.75 1}"
     dataset=imagenet1k classes=()
 fi
 CKPT=${CKPT:-$ROOT/ckpt}
@@ -72,9 +74,11 @@ for model in $MODELS; do
         stage "$model" ja_top5 "$ROOT/topK/path/joint_attr.py" --topK 5 "${rule[@]}"
         for method in ja base random; do
             for tokens in cls all; do
-                stage "$model" "pruning/$method/k5-p1-all-$tokens" "$ROOT/topK/$manipulation/ViT/edit.py" \
-                    --edit_operation prune --topK 5 --prune_tokens "$tokens" --method "$method" \
-                    --ja_path "$RESULTS/ja_top5/$model"
+                for p in $PROPORTIONS; do
+                    stage "$model" "pruning/$method/k5-p$p-all-$tokens" "$ROOT/topK/$manipulation/ViT/edit.py" \
+                        --edit_operation prune --topK 5 --mask_proportion "$p" --prune_tokens "$tokens" \
+                        --method "$method" --ja_path "$RESULTS/ja_top5/$model"
+                done
             done
         done
     fi

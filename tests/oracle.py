@@ -1,6 +1,6 @@
 """The definitions, literally: one image, one node, one clamped forward and plain autograd at a time, float64.
 
-Independent of the package: its own ViT from the state dict, its own quadrature, nested loops. docs/method.md §1-4.
+Independent of the package: its own ViT from the state dict, its own quadrature, nested loops. docs/method.md §1-5.
 """
 
 import math
@@ -17,10 +17,11 @@ def nodes_and_weights(rule: str, m: int) -> list[tuple[float, float]]:
     return [((k + offset) / m, 1 / m) for k in range(m)]
 
 
-def forward(model, image, overwrite=()):
+def forward(model, image, overwrite=(), factors=None, all_tokens=False):
     """Probabilities (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
 
     `overwrite`: activations (N, H) for the neuron tokens, of the first layers or, as a dict, of any layers.
+    `factors` (L, H): what the activations that arise are multiplied by, at the neuron tokens or at all.
     """
     overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
     s, c = model.state_dict(), model.config
@@ -55,9 +56,27 @@ def forward(model, image, overwrite=()):
         hidden.append(h[first:last])
         if layer in overwrite:
             h = torch.cat([h[:first], overwrite[layer], h[last:]])
+        if factors is not None:
+            h = h.clone()
+            for token in range(len(h)) if all_tokens else range(first, last):
+                h[token] = h[token] * factors[layer]
         z = a + affine(h, f"{name}.mlp.fc2")
     pooled = norm(z[0], "norm") if c.pool == "cls" else norm(z[1:].mean(0), "fc_norm")
     return affine(pooled, "head").softmax(-1), hidden
+
+
+def edited(model, image, factors, all_tokens=False):
+    """Probabilities (C,) of the forward in which the activations of layer l are multiplied by `factors` (L, H)."""
+    return forward(model, image, factors=factors, all_tokens=all_tokens)[0]
+
+
+def path_factors(model, path, factor):
+    """(L, H): `factor` at the path's neurons (lists of K, of the first layers), 1 elsewhere."""
+    factors = torch.ones(model.config.depth, model.config.mlp_dim, dtype=torch.float64)
+    for layer, neurons in enumerate(path):
+        for neuron in neurons:
+            factors[layer, neuron] = factor
+    return factors
 
 
 def ramp(hidden, path, alpha):

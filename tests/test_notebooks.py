@@ -251,7 +251,7 @@ class TestFigures:
         with pytest.raises(UserError, match=r"ja/ViT-b: records without a number ja_score"):
             score_distributions(results, ["ViT-b"])
         write_label(tmp_path / "edit/remove_enhance/ja/ViT-b", 0, [{"image": "a", "original": 1}])
-        with pytest.raises(UserError, match=r"ja/ViT-b: records without 'remove'"):
+        with pytest.raises(UserError, match=r"ja/ViT-b: records without numbers for remove"):
             probability_deviation(results, ["ViT-b"])
 
     def test_a_name_that_looks_like_mathematics(self, tmp_path):

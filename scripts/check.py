@@ -1,0 +1,29 @@
+"""Check weights, data and machine before a long run: what is wrong, where, and what to do about it.
+
+    python scripts/check.py --pretrain_weight ckpt/ViT-B_32.npz --dataset_path dataset/imagenet2012/val --batch_size 10
+
+Takes the options of path/joint_attr.py, for either kind of head, but for those of the output. Reads every image and
+classifies 500: seconds for the digits, some 10 minutes for ImageNet on two cores. Expect a line for each of weights,
+data, names (imagenet1k), images, accuracy, memory and time; exit code 0, or 2 with every fault found on stderr.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from neuronpath.check import FAULT, findings
+from neuronpath.cli import command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    faults = 0
+    for finding in findings(__doc__, arguments):
+        if finding.level == FAULT:
+            faults += 1
+            print(f"check.py: {finding}", file=sys.stderr)
+        else:
+            print(finding, flush=True)
+    return 2 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
