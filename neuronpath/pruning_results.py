@@ -1,6 +1,6 @@
 """What pruning does, over K, share of units and depth: a table, arrays and a picture (docs/method.md §5)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .errors import UserError
 from .methods import EDITED
-from .metrics import Edited, Estimate, estimate
+from .metrics import Edited, Estimate, difference, estimate
 from .records import label_files, read_results
 from .store import read_args
 from .table import paper_results
@@ -33,6 +33,7 @@ class Run:
 class Outcome:
     """Over the evaluation images: mean probability of the label and top-1 (percent) before and after."""
 
+    edited: Edited
     prob_before: Estimate
     prob: Estimate
     top1_before: Estimate
@@ -69,6 +70,7 @@ def _outcome(edited: Edited) -> Outcome:
         return estimate(edited.labels, lambda i: values[i].mean(-1))
 
     return Outcome(
+        edited,
         mean(edited.before),
         mean(edited.after),
         mean(100 * edited.right_before),
@@ -90,6 +92,7 @@ def markdown(runs: dict[Run, Outcome]) -> str:
             f"| {NAMES[run.method]} | {o.prob_before.value:.4f} | {o.prob.shown(4)} | {o.prob_change.shown(4, True)} "
             f"| {o.top1_before.value:.2f} % | {o.top1.shown(2)} % | {o.prob.n} |"
         )
+    lines += ["", *_paired(runs)]
     paper = paper_results()["pruning_mean_true_class_probability"]
     for model in dict.fromkeys(run.model for run in runs):
         printed = {key: row[model] for key, row in paper.items() if isinstance(row, dict) and model in row}
@@ -99,11 +102,28 @@ def markdown(runs: dict[Run, Outcome]) -> str:
     return "\n".join(lines)
 
 
+def _paired(runs: dict[Run, Outcome]) -> list[str]:
+    """Rows of the neuron path's mean probability minus that of every other method, on the same images."""
+    others = [method for method in EDITED if method != "ja" and any(run.method == method for run in runs)]
+    lines = [
+        "| Neuron Path's mean p of the label minus that of | tokens | layers | K | zeroed "
+        f"| {' | '.join(NAMES[method] for method in others)} |",
+        "|---" * (5 + len(others)) + "|",
+    ]
+    for run, path in runs.items():
+        if run.method == "ja":
+            found = [runs.get(replace(run, method=method)) for method in others]
+            cells = [difference(path.edited, o.edited, "after").shown(4, True) if o else "missing" for o in found]
+            setting = f"{run.model} | {run.tokens} | {run.depth} | {run.topK} | {100 * run.proportion:g} %"
+            lines.append(f"| {setting} | {' | '.join(cells)} |")
+    return lines if others and len(lines) > 2 else []
+
+
 def arrays(runs: dict[Run, Outcome]) -> dict[str, np.ndarray]:
     """One entry per run: its settings, `n`, and of every outcome the value with its `_low` and `_high` (NaN: none)."""
     columns = {f.name: np.array([getattr(run, f.name) for run in runs]) for f in fields(Run)}
     columns["n"] = np.array([o.prob.n for o in runs.values()])
-    for f in fields(Outcome):
+    for f in fields(Outcome)[1:]:
         estimates = [getattr(o, f.name) for o in runs.values()]
         columns[f.name] = np.array([e.value for e in estimates])
         for bound in ("low", "high"):
