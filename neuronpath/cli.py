@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import ResourceError, UserError, disk_full, out_of_memory
+from .interrupts import as_keyboard_interrupt
 
 RESUME = "the same command resumes"
 
@@ -16,7 +17,8 @@ def command(main: Callable[[], int | None]) -> int:
     name = Path(sys.argv[0]).name
     warnings.showwarning = lambda message, *_, **__: print(f"{name}: warning: {message}", file=sys.stderr)
     try:
-        return main() or 0
+        with as_keyboard_interrupt():
+            return main() or 0
     except KeyboardInterrupt:
         fault, code = f"interrupted; {RESUME}", 128 + signal.SIGINT
     except UserError as e:

@@ -4,7 +4,8 @@ Every image is an `Item` known by its path relative to the data set's root (CIFA
 the record. Image files are untrusted: one that cannot be read becomes a message, never a blank image.
 """
 
-import signal
+import hashlib
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,14 @@ from torchvision import datasets, transforms
 from torchvision.transforms import InterpolationMode
 
 from .errors import UserError, one_line
+from .interrupts import forget_in_worker
 
 FOLDERS = ("imagenet1k", "imagefolder", "digits")
 CIFAR = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 DATASETS = (*FOLDERS, *CIFAR)
 DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
 DEFAULT_PATH = "dataset/imagenet2012/val"
+SYNSETS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # ImageNet-1k's, joined by newlines
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -117,6 +120,19 @@ def _cifar(name: str, root: Path) -> ImageSet:
     return ImageSet(root, source.classes, [Item(str(i), source.targets[i]) for i in order], source.data)
 
 
+def synset_fault(source: ImageSet) -> str:
+    """What is wrong where the class folders are not ImageNet-1k's 1000 synsets in label order, or ""."""
+    names = "\n".join(source.classes).encode(errors="surrogateescape")
+    if hashlib.sha256(names).hexdigest() == SYNSETS_SHA256:
+        return ""
+    strange = next((name for name in source.classes if not re.fullmatch(r"n\d{8}", name)), None)
+    which = f"{strange!r} is no synset" if strange else f"all are synsets, {source.classes[0]} to {source.classes[-1]}"
+    return (
+        f"{source.root}: its {len(source.classes)} class folders ({which}) are not ImageNet's 1000, n01440764 to "
+        "n15075141; mend their names, or use --dataset imagefolder for other data"
+    )
+
+
 def preprocessing(kind: str, config: ConfigDict) -> transforms.Compose:
     """Pillow image to normalised (3, S, S), S = `config.img_size`.
 
@@ -177,10 +193,6 @@ def _collate(samples: list[tuple[Item, Tensor | str]]) -> Batch:
     return Batch([item for item, _ in good], images, bad)
 
 
-def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process answers Ctrl-C
-
-
 def batches(
     source: ImageSet,
     items: list[Item],
@@ -195,6 +207,6 @@ def batches(
             batch_size=batch_size,
             num_workers=min(num_workers, -(-len(items) // batch_size)),
             collate_fn=_collate,
-            worker_init_fn=_start_worker,
+            worker_init_fn=lambda _: forget_in_worker(),
         )
     )

@@ -13,15 +13,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import options as opt
+from .accuracy import expected_top1, low_accuracy
 from .checkpoint import HeadError, load, sha256
-from .data import DEFAULT_PATH, DEFAULT_PATHS, Batch, ImageSet, Item, batches, open_dataset, preprocessing
+from .data import Batch, ImageSet, Item, batches, open_dataset, preprocessing
 from .errors import UserError, out_of_memory
 from .model import VisionTransformer
 from .prefix import default_rows
+from .processes import Share
 from .records import check_record
 from .search import NonFiniteError
 from .store import Store
 from .summary import Summary
+
+SAMPLE = 500  # images after which accuracy is looked at
 
 
 class Job:
@@ -81,7 +85,13 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
     job = job.chosen()
     model = _load(job, options)
     source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
-    items = source.select(options.labels, options.images_per_class)
+    selected = source.select(options.labels, options.images_per_class)
+    labels = sorted({item.label for item in selected})
+    mine = set(options.share.of(labels))
+    items = [item for item in selected if item.label in mine]
+    if not items:
+        print(f"process {options.share.index} of {options.share.count}: no labels are left for it")
+        return 0
     options.internal_batch_size = options.internal_batch_size or default_rows(model, options.device)
     items, impossible = job.prepare(model, source, items)
     if impossible and options.on_bad_image == "fail":
@@ -98,6 +108,7 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
         options.overwrite,
         check=lambda record: job.check(record, model.config),
         earlier=summary.add,
+        labels=labels,
     ) as store:
         resumed = summary.images
         skipped = [_skipped(item, reason) for item, reason in impossible.items() if item not in set(items)]
@@ -105,11 +116,13 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
             _run(job, model, source, store, summary, len(items), impossible, skipped)
         finally:
             file = store.write_skipped(skipped)
-    print(f"{job.name}\n{_model_line(options, model)}")
-    print(summary.text(resumed, time.perf_counter() - started, directory, options.output_prefix))
+    if options.share.speaks:
+        print(f"{job.name}{_share_words(options.share)}\n{_model_line(options, model)}")
+        print(summary.text(resumed, time.perf_counter() - started, directory, options.output_prefix))
     if skipped:
         print(f"skipped     {len(skipped)} images, listed in {file.resolve()}")
-    return 3 if skipped else 0
+    # torchrun would stop the other processes.
+    return 3 if skipped and options.share.launcher != "torchrun" else 0
 
 
 def parse(job: Job, description: str | None, arguments: Sequence[str] | None) -> Namespace:
@@ -120,13 +133,7 @@ def parse(job: Job, description: str | None, arguments: Sequence[str] | None) ->
     job.add_options(parser)
     opt.add_running(parser)
     opt.add_output(parser)
-    options = parser.parse_args(arguments)
-    if options.dataset_path is None:
-        options.dataset_path = opt.ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
-    if options.no_cuda:
-        options.device = torch.device("cpu")
-    options.dtype = opt.PRECISIONS[options.precision]
-    return options
+    return opt.settle(parser.parse_args(arguments))
 
 
 def _load(job: Job, options: Namespace) -> VisionTransformer:
@@ -150,7 +157,7 @@ def provenance(job: Job, model: VisionTransformer) -> dict:
         **job.settings(),
         "precision": options.precision,
     }
-    shown = {key: value for key, value in vars(options).items() if key != "dtype"}
+    shown = {key: value for key, value in vars(options).items() if key not in ("dtype", "share")}
     return {
         "job": job.name,
         "settings": settings,
@@ -161,9 +168,9 @@ def provenance(job: Job, model: VisionTransformer) -> dict:
 
 def _run(job: Job, model, source, store: Store, summary, total: int, impossible: dict, skipped: list) -> None:
     """Compute and write the pending records; what cannot be is added to `skipped`."""
-    options = job.options
+    options, quiet = job.options, not job.options.share.speaks
     transform = preprocessing(options.preprocess, model.config)
-    with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True) as bar:
+    with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True, disable=quiet) as bar:
 
         def skip(item: Item, reason: str) -> None:
             skipped.append(_skipped(item, reason))
@@ -186,8 +193,17 @@ def _run(job: Job, model, source, store: Store, summary, total: int, impossible:
                     record = {"image": item.image, "label": item.label, **record}
                     store.write(item, record)
                     summary.add(record)
+                    if summary.images == min(SAMPLE, total):
+                        _warn_of_low_accuracy(summary, options, model)
             bar.set_postfix_str(summary.running(), refresh=False)
             bar.update(len(batch.items))
+
+
+def _warn_of_low_accuracy(summary: Summary, options: Namespace, model: VisionTransformer) -> None:
+    classes = model.config.num_classes
+    expected = expected_top1(opt.model_name(options), classes)
+    if text := low_accuracy(summary.correct, summary.images, expected, 1 / classes):
+        warnings.warn(text, stacklevel=2)
 
 
 def _skipped(item: Item, reason: str) -> dict:
@@ -212,6 +228,10 @@ def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
         raise UserError(
             f"{batch.items[e.image].image}: the {e.what} are not finite; check the checkpoint, or use --precision fp64"
         ) from e
+
+
+def _share_words(part: Share) -> str:
+    return f", process {part.index} of {part.count}: every {part.count}th label" if part.count > 1 else ""
 
 
 def _model_line(options: Namespace, model: VisionTransformer) -> str:

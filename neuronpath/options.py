@@ -10,6 +10,7 @@ import torch
 from .configs import CONFIGS
 from .data import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
 from .errors import UserError
+from .processes import share
 from .quadrature import RULES
 
 ROOT = Path(__file__).resolve().parent.parent  # default paths are relative to it, typed ones to the working folder
@@ -85,6 +86,14 @@ def proportion(text: str) -> float:
     return number
 
 
+def shard(text: str) -> tuple[int, int]:
+    """'1/8' as (1, 8)."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N, from 0/N to N-1/N, not {text!r}")
+    return int(index), int(count)
+
+
 def device(text: str) -> torch.device:
     """A device that is there: auto, cpu, cuda or cuda:N."""
     if text == "auto":
@@ -136,8 +145,9 @@ def add_data(parser: Parser) -> None:
     )
 
 
-def add_model(parser: Parser, pool: str) -> None:
-    names = [name for name, config in CONFIGS.items() if config.pool == pool]
+def add_model(parser: Parser, pool: str | None = None) -> None:
+    """`pool`: the kind of head that the script is for; None: either."""
+    names = [name for name, config in CONFIGS.items() if pool in (None, config.pool)]
     group = parser.add_argument_group("model")
     group.add_argument(
         "--pretrain_weight",
@@ -312,6 +322,14 @@ def add_running(parser: Parser) -> None:
         "shape and the kind of device)",
     )
     group.add_argument(
+        "--shard",
+        type=shard,
+        default="0/1",
+        metavar="I/N",
+        help="part I of N, from 0/N to N-1/N: every N-th label, for processes started by hand or by a Slurm array; "
+        "torchrun and srun need no option (default: %(default)s, all)",
+    )
+    group.add_argument(
         "--seed",
         type=whole(0),
         default=42,
@@ -335,6 +353,16 @@ def add_output(parser: Parser) -> None:
     group.add_argument(
         "--overwrite", action="store_true", help="compute the chosen labels anew; without it a rerun resumes"
     )
+
+
+def settle(options: argparse.Namespace) -> argparse.Namespace:
+    """Fill in what follows from the options: `dataset_path`, `share`, `device` and `dtype`."""
+    if options.dataset_path is None:
+        options.dataset_path = ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
+    options.share = share(options.shard)
+    options.device = torch.device("cpu") if options.no_cuda else options.share.device(options.device)
+    options.dtype = PRECISIONS[options.precision]
+    return options
 
 
 def model_name(options: argparse.Namespace) -> str:

@@ -6,28 +6,34 @@ refused. A killed run leaves at most a torn last line, which is dropped and comp
 With `overwrite`, the label files that the run covers get an unfinished twin (`.partial`) before anything else
 happens; it takes the old file's place once it is complete. A later run, with or without `overwrite`, sees the
 twins, so that old records never pass for new ones and a killed run resumes.
+
+Several processes may share a folder: each holds the locks of its labels, and what is common to all, args.json and
+the list of skipped images, is changed by one at a time.
 """
 
+import io
 import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import BinaryIO
 
 from .data import Item
 from .errors import UserError, disk_full, one_line
+from .interrupts import held
+from .locks import Locks
 from .records import UNFINISHED, label_file, label_files, parse_lines
 
 
 class Store:
-    """Records of one run.
+    """Records of one run, or of one process's labels of it.
 
     `args`: what goes to args.json; its `job` (text) and `settings` (flat, JSON values) are compared. `known`: all
-    items of the data set, in order; `items`: those of this run. `check(record)` says what is wrong with a record
-    read back, or ""; `earlier(record)` is told every record that an earlier run left for this run's items.
-    UserError, before anything is written, for a folder that does not fit this run.
+    items of the data set, in order; `items`: those of this process; `labels`: those of the whole run where others do
+    the rest. `check(record)` says what is wrong with a record read back, or ""; `earlier(record)` is told every record
+    that an earlier run left for this run's items. UserError, before anything is written, for a folder that does not
+    fit this run or is being written by another.
     """
 
     def __init__(
@@ -40,28 +46,29 @@ class Store:
         overwrite: bool = False,
         check: Callable[[dict], str] = lambda record: "",
         earlier: Callable[[dict], None] = lambda record: None,
+        labels: Collection[int] = (),
     ):
         self.directory, self.prefix, self.args = directory, prefix, args
         self.labels = sorted({item.label for item in items})
+        self._covered = {*labels, *self.labels}
         self._order = {item.image: i for i, item in enumerate(known)}
         self._images: dict[int, list[str]] = {label: [] for label in self.labels}  # recorded, in the file's order
-        self._files: dict[int, BinaryIO] = {}
+        self._files: dict[int, io.FileIO] = {}
         self._settle_args(overwrite)
-        ends = {}
-        if not overwrite:
-            wanted = {item.image for item in items}
-            members = {label: set() for label in self.labels}
-            for item in known:
-                members.get(item.label, set()).add(item.image)
+        self._locks = self._lock()
+        try:
+            ends = {} if overwrite else self._read_all(known, {item.image for item in items}, check, earlier)
+            with held():
+                self._open(overwrite, ends)
+            done = {image for images in self._images.values() for image in images}
+            self.pending = [item for item in items if item.image not in done]
+            self._left = Counter(item.label for item in self.pending)
             for label in self.labels:
-                ends[label] = self._read(label, members[label], check, lambda r: r["image"] in wanted and earlier(r))
-        self._open(overwrite, ends)
-        done = {image for images in self._images.values() for image in images}
-        self.pending = [item for item in items if item.image not in done]
-        self._left = Counter(item.label for item in self.pending)
-        for label in self.labels:
-            if not self._left[label]:
-                self._complete(label)
+                if not self._left[label]:
+                    self._complete(label)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def args_file(self) -> Path:
@@ -70,17 +77,17 @@ class Store:
     def write(self, item: Item, record: dict) -> None:
         """Append one image's record and put it on its way to the disk."""
         line = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
-        if item.label not in self._files:
-            self._files[item.label] = self._working(item.label).open("ab")
-        file = self._files[item.label]
-        file.write(line.encode(errors="backslashreplace"))
-        file.flush()
-        self._images[item.label].append(item.image)
-        self._count_down(item.label)
+        with held():
+            if item.label not in self._files:
+                self._files[item.label] = self._working(item.label).open("ab", buffering=0)
+            _append(self._files[item.label], line.encode(errors="backslashreplace"))
+            self._images[item.label].append(item.image)
+            self._count_down(item.label)
 
     def skip(self, item: Item) -> None:
         """This image gets no record in this run."""
-        self._count_down(item.label)
+        with held():
+            self._count_down(item.label)
 
     def write_skipped(self, skipped: list[dict]) -> Path:
         """List the images without a record in `{prefix}.skipped.jsonl`, keeping what it says of other labels.
@@ -88,18 +95,24 @@ class Store:
         No file where there are none.
         """
         file = self.directory / f"{self.prefix}.skipped.jsonl"
+        with held(), self._locks.settings():
+            self._replace_skipped(file, skipped)
+        return file
+
+    def _replace_skipped(self, file: Path, skipped: list[dict]) -> None:
         earlier = [entry for _, _, entry in parse_lines(file, tear=True)] if file.exists() else []
         others = [e for e in earlier if isinstance(e, dict) and e.get("label") not in self.labels]
         if others or skipped:
             _replace(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in others + skipped))
         else:
             file.unlink(missing_ok=True)
-        return file
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        with held():
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self._locks.close()
 
     def __enter__(self) -> "Store":
         return self
@@ -125,13 +138,36 @@ class Store:
             if differences and not overwrite:
                 advice = f"{elsewhere}, or replace them with --overwrite"
                 raise UserError(f"{file}: its records were made with other settings ({differences}); {advice}")
-            if differences and (rest := sorted(there.keys() - set(self.labels))):
+            if differences and (rest := sorted(there.keys() - self._covered)):
                 advice = f"cover them too or {elsewhere}"
                 raise UserError(
                     f"{file}: label {rest[0]}, not in this run, has other settings ({differences}); {advice}"
                 )
             if not overwrite and (changed := _differences(versions, self.args["versions"])):
                 warnings.warn(f"{file}: its records were made with other versions ({changed})", stacklevel=4)
+
+    def _lock(self) -> Locks:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            return Locks(self.directory, self.prefix, self.labels)
+        except OSError as e:
+            raise self._unwritable(e) from e
+
+    def _unwritable(self, error: OSError) -> Exception:
+        """What to raise for it."""
+        if disk_full(error):
+            return error
+        return UserError(f"{self.directory}: cannot be written ({one_line(error)}); choose another --output_dir")
+
+    def _read_all(self, known: list[Item], wanted: set[str], check: Callable, earlier: Callable) -> dict[int, int]:
+        """Take note of the records that are there; per label how many bytes of its file they are."""
+        members = {label: set() for label in self.labels}
+        for item in known:
+            members.get(item.label, set()).add(item.image)
+        return {
+            label: self._read(label, members[label], check, lambda r: r["image"] in wanted and earlier(r))
+            for label in self.labels
+        }
 
     def _read(self, label: int, members: set[str], check: Callable, earlier: Callable) -> int:
         """Take note of the records that are there; how many bytes of the file they are."""
@@ -161,24 +197,31 @@ class Store:
     def _open(self, overwrite: bool, ends: dict[int, int]) -> None:
         """The first writes: everything has been checked."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if overwrite:
-                for label in self.labels:
-                    if label_file(self.directory, self.prefix, label).exists():
-                        self._partial(label).write_bytes(b"")
-            if overwrite or not self.args_file.exists():
-                _replace(
-                    self.args_file,
-                    json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-                )
+            with self._locks.settings():
+                self._settle_args(overwrite)  # again: another process may have been first
+                if overwrite:
+                    self._begin_twins()
+                if overwrite or not self.args_file.exists():
+                    _replace(
+                        self.args_file,
+                        json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+                    )
         except OSError as e:
-            if disk_full(e):
-                raise
-            raise UserError(f"{self.directory}: cannot be written ({one_line(e)}); choose another --output_dir") from e
+            raise self._unwritable(e) from e
         for label, end in ends.items():
             file = self._working(label)
             if file.exists() and file.stat().st_size > end:
                 os.truncate(file, end)
+
+    def _begin_twins(self) -> None:
+        """Unfinished twins, empty, of this process's label files.
+
+        Where the settings change, also of the other processes' labels, once: their old records must not pass for new.
+        """
+        changed = self.args_file.exists() and read_args(self.args_file)[1] != self.args["settings"]
+        for label in sorted(self._covered if changed else self.labels):
+            if label_file(self.directory, self.prefix, label).exists() or self._partial(label).exists():
+                self._partial(label).write_bytes(b"")
 
     def _partial(self, label: int) -> Path:
         file = label_file(self.directory, self.prefix, label)
@@ -193,6 +236,7 @@ class Store:
         self._left[label] -= 1
         if not self._left[label]:
             if label in self._files:
+                os.fsync(self._files[label].fileno())
                 self._files.pop(label).close()
             self._complete(label)
 
@@ -206,11 +250,29 @@ class Store:
             file.replace(label_file(self.directory, self.prefix, label))
 
 
+def _append(file: io.FileIO, line: bytes) -> None:
+    """Write the whole line, or, where that fails, none of it."""
+    start, written = file.seek(0, os.SEEK_END), 0
+    try:
+        while written < len(line):
+            written += file.write(line[written:])
+    except OSError:
+        file.truncate(start)
+        raise
+
+
 def _replace(file: Path, content: str | bytes) -> None:
-    """Write a file as a whole or not at all."""
+    """Write a file as a whole or not at all, whatever happens to the machine."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
-    temporary.replace(file)
+    try:
+        with temporary.open("wb") as out:
+            out.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_args(file: Path) -> tuple[str, dict, dict]:

@@ -2,9 +2,10 @@
 
     python scripts/check.py --pretrain_weight ckpt/ViT-B_32.npz --dataset_path dataset/imagenet2012/val --batch_size 10
 
-Takes the options of path/joint_attr.py, for either kind of head, but for those of the output. Reads every image and
-classifies 500: seconds for the digits, some 10 minutes for ImageNet on two cores. Expect a line for each of weights,
-data, names (imagenet1k), images, accuracy, memory and time; exit code 0, or 2 with every fault found on stderr.
+Takes the options of path/joint_attr.py but for those of the output, for either kind of head. Reads every image,
+classifies 500 and times one evaluation: seconds for the digits, an estimated 10 minutes for ImageNet on two cores.
+Expect a line for each of weights, data, names (imagenet1k), images, accuracy, memory and time; exit code 2 where a
+fault was found, each on a line of its own on stderr.
 """
 
 import sys
