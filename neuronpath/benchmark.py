@@ -12,7 +12,7 @@ import torch
 from ml_collections import ConfigDict
 from torch import Tensor
 
-from .cost import block_flops, engine_flops, plain_flops
+from .cost import CountFlops, block_flops, engine_flops, plain_flops
 from .influence import layer_influence
 from .model import VisionTransformer
 from .quadrature import Quadrature
@@ -57,6 +57,39 @@ def influences(model: VisionTransformer, images: Tensor, labels: Tensor, steps: 
     }
 
 
+def sizes(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: Quadrature, rows: int) -> dict:
+    """The engine with `rows` at once, the default, beside a quarter, half, twice and four times as many."""
+    flops = search_flops(model, quadrature.steps)
+
+    def run(most: int) -> Contender:
+        return Contender(lambda: find_path(model, images, labels, quadrature, internal_batch_size=most), flops)
+
+    others = sorted({max(1, rows // 4), max(1, rows // 2), 2 * rows, 4 * rows} - {rows})
+    return {f"default: {rows} rows": run(rows), **{f"{most} rows": run(most) for most in others}}
+
+
+def rules(model: VisionTransformer, images: Tensor, labels: Tensor, rows: int) -> dict:
+    """The engine with the paper's rule and with the fast one."""
+    return {
+        f"{quadrature.rule} {quadrature.steps}": Contender(
+            lambda quadrature=quadrature: find_path(model, images, labels, quadrature, internal_batch_size=rows),
+            search_flops(model, quadrature.steps),
+        )
+        for quadrature in (Quadrature("right", 20), Quadrature("gauss-legendre", 4))
+    }
+
+
+def search_flops(model: VisionTransformer, steps: int) -> int:
+    """Operations of `find_path` for one image: useful ones (CLS head), or those that one node takes, times `steps`."""
+    config = model.config
+    if config.pool == "cls":
+        return engine_flops(config, steps)
+    image = torch.zeros(1, 3, config.img_size, config.img_size).to(model.pos_embed)
+    with CountFlops() as counter:
+        find_path(model, image, torch.zeros(1, dtype=torch.long, device=image.device), Quadrature("midpoint", 1))
+    return steps * counter.flops
+
+
 def compare(runs: dict[str, Contender], config: ConfigDict, images: Tensor, repeats: int) -> str:
     """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -69,14 +102,16 @@ def compare(runs: dict[str, Contender], config: ConfigDict, images: Tensor, repe
             seconds[name].append(_time(images.device, contender.run))
     first = next(iter(runs))
     lines = [
-        "| | s/image | speed-up, median (least-most) | block passes/image | share of product rate | peak memory |",
-        "|---|---|---|---|---|---|",
+        "| | s/image | images/s | speed-up, median (least-most) | block passes/image | share of product rate "
+        "| peak memory |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, contender in runs.items():
         ratios = sorted(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
+        each = statistics.median(seconds[name]) / len(images)
         shares = [contender.flops * len(images) / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
         lines.append(
-            f"| {name} | {statistics.median(seconds[name]) / len(images):.2f} "
+            f"| {name} | {each:.3g} | {1 / each:.3g} "
             f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
             f"| {contender.flops / block_flops(config):.0f} | {100 * statistics.median(shares):.0f} % "
             f"| {peak[name] / GIB:.2f} GiB |"

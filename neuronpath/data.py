@@ -9,7 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +170,10 @@ class Batch:
     images: Tensor  # (B, 3, S, S) float32, one per item
     bad: list[tuple[Item, str]]  # images that could not be read, and why
 
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which a GPU copies by itself; PyTorch's loader calls it."""
+        return replace(self, images=self.images.pin_memory())
+
 
 class _Loaded(torch.utils.data.Dataset):
     def __init__(self, source: ImageSet, items: list[Item], transform: Callable):
@@ -199,14 +203,16 @@ def batches(
     transform: Callable,
     batch_size: int = 10,
     num_workers: int = 0,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """`items` in order, in batches; the last may be short, and classes mix."""
+    """`items` in order, in batches; the last may be short, and classes mix. `pin_memory`: for copies to a GPU."""
     return iter(
         torch.utils.data.DataLoader(
             _Loaded(source, items, transform),
             batch_size=batch_size,
             num_workers=min(num_workers, -(-len(items) // batch_size)),
             collate_fn=_collate,
+            pin_memory=pin_memory,
             worker_init_fn=lambda _: forget_in_worker(),
         )
     )

@@ -181,7 +181,8 @@ def _run(job: Job, model, source, store: Store, summary, total: int, impossible:
         for item in store.pending:
             if item in impossible:
                 skip(item, impossible[item])
-        for batch in batches(source, pending, transform, options.batch_size, options.num_workers):
+        on_gpu = options.device.type == "cuda"
+        for batch in batches(source, pending, transform, options.batch_size, options.num_workers, pin_memory=on_gpu):
             for item, message in batch.bad:
                 if options.on_bad_image == "fail":
                     raise UserError(
@@ -212,7 +213,7 @@ def _skipped(item: Item, reason: str) -> dict:
 
 def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
     options = job.options
-    images = batch.images.to(options.device, options.dtype)
+    images = batch.images.to(options.device, options.dtype, non_blocking=True)
     try:
         while True:
             try:
