@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -225,6 +226,30 @@ def stop(given: list[str], out: Path, after: int, number: int, seconds: float = 
     process.send_signal(number)
     stderr = process.communicate(timeout=60)[1]
     return process.returncode, stderr
+
+
+class TestFullDisk:
+    """A limit on the size of files stands for it: the system cuts the write in the middle of a record."""
+
+    def test_exits_4_with_whole_records_and_resumes(self, checkpoint, expected, tmp_path):
+        given, out = words(checkpoint, expected[0], tmp_path / "out"), tmp_path / "out"
+        limit = 2500
+        full = subprocess.run(
+            [sys.executable, str(SCRIPT), *given],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        assert full.returncode == 4, full.stderr
+        assert "disk is full" in full.stderr.splitlines()[-1]
+        assert "Traceback" not in full.stderr
+        (file,) = out.glob("*.rlt.jsonl")
+        assert file.read_bytes().endswith(b"}\n")
+        assert 0 < lines(out) < 8
+        assert limit - file.stat().st_size < len(file.read_bytes().splitlines()[0]) + 100, "cut where the limit is"
+        run(SCRIPT, *given)
+        assert_same(records(out), expected[1])
 
 
 class TestInterruption:
