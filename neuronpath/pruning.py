@@ -137,7 +137,7 @@ class Prune(Job):
         alone = [label for label, members in classes.items() if len(members) == 1]
         if alone:
             fault = f"classes of one image, of which nothing is left to evaluate: {', '.join(map(str, alone[:10]))}"
-            if len(alone) == len(classes):
+            if len(alone) == len(classes) and options.share.count == 1:
                 raise UserError(f"{source.root}: {fault}; give classes of two images or more")
             warnings.warn(f"{source.root}: left out, {fault}", stacklevel=2)
         parts = {
