@@ -7,11 +7,13 @@ where `argparse.Namespace`, which the public MAE file holds, is the only type al
 
 import argparse
 import hashlib
+import io
 import lzma
 import os
 import pickle
 import re
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -33,8 +35,7 @@ HEADS = {"cls": "the CLS token (a ViT)", "mean": "the mean patch token (a fine-t
 BROKEN = (
     OSError,
     ValueError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
     AttributeError,
     AssertionError,
@@ -43,6 +44,8 @@ BROKEN = (
     MemoryError,
     RuntimeError,
     NotImplementedError,
+    SyntaxError,
+    tokenize.TokenError,
     struct.error,
     zlib.error,
     lzma.LZMAError,
@@ -107,7 +110,7 @@ def load(
             f"{path}: neither it nor its width of {config.width} tells the number of heads; give --num_heads"
         )
     for name, view in contents.layout.views(model).items():
-        tensor = contents.tensors[name]
+        tensor = contents.tensors[name].detach()
         if name == contents.layout.positions:
             side = model.config.img_size // model.config.patch_size
             tensor = torch.from_numpy(resize_positions(tensor.float().numpy(), side))
@@ -170,10 +173,11 @@ def _is_plain(tensor: object) -> bool:
 
 
 def _read_npz(path: Path) -> Contents:
-    if not zipfile.is_zipfile(path):
-        raise zipfile.BadZipFile("it is no zip archive")
-    with np.load(path, allow_pickle=False) as file:  # zipfile compares the checksum of each array
-        arrays = {name: file[name] for name in file.files}
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            member = io.BytesIO(archive.read(name))  # the whole of it: only then is its checksum compared
+            arrays[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
     return Contents(FLAX, {n: torch.from_numpy(a.astype(a.dtype.newbyteorder("="))) for n, a in arrays.items()})
 
 

@@ -1,12 +1,13 @@
 """What every command does with what goes wrong: one line on stderr and an exit code, never a traceback."""
 
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import ResourceError, UserError, disk_full, out_of_memory
+from .errors import ResourceError, UserError, disk_full, out_of_memory, printable
 from .interrupts import as_keyboard_interrupt
 
 RESUME = "the same command resumes"
@@ -25,6 +26,8 @@ def command(main: Callable[[], int | None]) -> int:
         fault, code = str(e), e.exit_code
     except (OSError, MemoryError, RuntimeError) as e:
         fault, code = _shortage(e), ResourceError.exit_code
+        if not fault and isinstance(e, OSError) and e.filename is not None:
+            fault, code = f"{printable(os.fsdecode(e.filename))}: {e.strerror}; check the path", UserError.exit_code
         if not fault:
             raise
     print(f"{name}: {fault}", file=sys.stderr)

@@ -67,7 +67,10 @@ class ImageSet:
     def read(self, item: Item) -> Image.Image:
         if self.arrays is not None:
             return Image.fromarray(self.arrays[int(item.image)])
-        return Image.open(self.root / item.image)
+        file = self.root / item.image
+        with Image.open(file) as image:
+            image.verify()  # a PNG's checksums, which decoding does not compare
+        return Image.open(file)
 
     def select(self, labels: Sequence[int] | None = None, images_per_class: int | None = None) -> list[Item]:
         """The first `images_per_class` items of each of `labels`; all where None. UserError if none is left."""

@@ -18,7 +18,7 @@ from .job import Job
 from .methods import METHODS
 from .model import VisionTransformer
 from .prefix import plain_forward
-from .records import is_path, join, label_file, read_label
+from .records import is_path, label_file, read_class
 from .search import NonFiniteError
 from .store import read_args
 from .summary import EditSummary
@@ -196,18 +196,19 @@ def read_paths(
     for item in source.items:
         if item.label in images:
             images[item.label].append(item.image)
-    paths = {}
+    c, paths = model.config, {}
+
+    def check(record: dict) -> str:
+        if is_path(record.get(key), c):
+            return ""
+        wanted = f"{key} path of {c.depth} lists of distinct neurons, each 0 to {c.mlp_dim - 1}"
+        return f"no {wanted}; give the records of {'/'.join(METHODS)} for this model"
+
     for label, names in images.items():
         file = label_file(directory, options.input_prefix, label)
         if file.exists():
-            for image, record in join(read_label(file), names, str(file)).items():
-                if not is_path(record.get(key), model.config):
-                    c = model.config
-                    raise UserError(
-                        f"{file}: {image} has no {key} path of {c.depth} lists of distinct neurons, each 0 to "
-                        f"{c.mlp_dim - 1}; give the records of {'/'.join(METHODS)} for this model"
-                    )
-                paths[image] = record[key]
+            found = read_class(file, label, names, check)
+            paths |= {image: record[key] for image, record in found.items()}
     missing = [item for item in items if item.image not in paths]
     advice = f"no path for it in {directory} ({options.input_prefix}); run the search on it, or use --on_bad_image skip"
     return paths, {item: f"{item.image}: {advice}" for item in missing}

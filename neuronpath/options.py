@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,7 +34,7 @@ def whole(least: int, most: int = 2**31 - 1):
     """The type of an option that takes a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
-        if not text.strip().lstrip("+-").isdecimal() or not least <= int(text) <= most:
+        if not re.fullmatch(r"\s*[+-]?\d{1,19}\s*", text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
 
@@ -53,16 +54,21 @@ def labels(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal()) or not 0 <= int(last) - int(first) < 10**6:
+        if not (is_index(first) and is_index(last)) or not 0 <= int(last) - int(first) < 10**6:
             raise argparse.ArgumentTypeError(f"must be labels such as 0,5,10-20, not {text!r}")
         found.update(range(int(first), int(last) + 1))
     return sorted(found)
 
 
+def is_index(text: str) -> bool:
+    """Whether it is a whole number, 0 or more, of a sensible length."""
+    return text.isdecimal() and len(text) < 20  # int() refuses thousands of digits
+
+
 def target(text: str) -> str | int:
     if text in ("label", "pred"):
         return text
-    if text.isdecimal():
+    if is_index(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"must be label, pred or a class index, not {text!r}")
 
@@ -89,7 +95,7 @@ def proportion(text: str) -> float:
 def shard(text: str) -> tuple[int, int]:
     """'1/8' as (1, 8)."""
     index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+    if not (slash and is_index(index) and is_index(count) and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"must be I/N, from 0/N to N-1/N, not {text!r}")
     return int(index), int(count)
 

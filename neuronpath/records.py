@@ -6,8 +6,9 @@ released ones carry none and are joined by position, only where the counts match
 
 import json
 import re
+import sys
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -33,9 +34,37 @@ def label_files(directory: Path, prefix: str) -> dict[int, Path]:
 
 def read_label(file: Path) -> list[dict]:
     """The records of one label file. UserError naming file and line where one is broken."""
+    return [record for _, record in _numbered(file)]
+
+
+def read_class(file: Path, label: int, images: Sequence[str], check: Callable[[dict], str]) -> dict[str, dict]:
+    """The records of one label file by image; `images`: all of this class in the data set, in order.
+
+    UserError naming file and line for a second record of an image, one of another class or of no image, and one
+    that `check` finds fault with.
+    """
+    numbered, known = list(_numbered(file)), set(images)
+    lines, records = [number for number, _ in numbered], [record for _, record in numbered]
+    joined = join(records, images, str(file), lines)
+    for number, (image, record) in zip(lines, joined.items(), strict=True):
+        if image not in known:
+            fault = f"no image of label {label} in this data set; give the data set of the records, or remove the line"
+        elif record.get("label", label) != label:
+            fault = f"its label is not {label}; mend or remove the line"
+        else:
+            fault = check(record)
+        if fault:
+            raise UserError(f"{file}, line {number}: {image}: {fault}")
+    return joined
+
+
+def _numbered(file: Path) -> Iterator[tuple[int, dict]]:
+    """(line number, record) of one label file."""
     if file.with_name(file.name + UNFINISHED).exists():
         raise UserError(f"{file}: an --overwrite run of it is unfinished; repeat that command without --overwrite")
-    return [record for n, _, value in parse_lines(file) for record in _normalised(value, f"{file}, line {n}")]
+    for number, _, value in parse_lines(file):
+        for record in _normalised(value, f"{file}, line {number}"):
+            yield number, record
 
 
 def read_results(directory: str | Path, prefix: str = "imgnet_all") -> dict[int, list[dict]]:
@@ -46,10 +75,22 @@ def read_results(directory: str | Path, prefix: str = "imgnet_all") -> dict[int,
     return {label: read_label(file) for label, file in files.items()}
 
 
-def join(records: list[dict], images: Sequence[str], where: str) -> dict[str, dict]:
-    """A class's records by image. Records without an image, the authors', are joined by position to `images`."""
-    if all("image" in record for record in records):
-        return {record["image"]: record for record in records}
+def join(records: list[dict], images: Sequence[str], where: str, lines: Sequence[int] | None = None) -> dict[str, dict]:
+    """A class's records by image. Records without an image, the authors', are joined by position to `images`.
+
+    `where` they are from, and on which `lines`, is for the UserError where two are of one image, only some name an
+    image, or they are not as many as `images`.
+    """
+    if not records or any("image" in record for record in records):
+        joined = {}
+        for i, record in enumerate(records):
+            image = record.get("image")
+            if not isinstance(image, str) or image in joined:
+                place = where if lines is None else f"{where}, line {lines[i]}"
+                fault = f"a second record of {image}" if isinstance(image, str) else "a record that names no image"
+                raise UserError(f"{place}: {fault}; mend or remove the line")
+            joined[image] = record
+        return joined
     if len(records) != len(images):
         raise UserError(
             f"{where}: its {len(records)} records name no images and cannot be joined by position to the "
@@ -65,12 +106,14 @@ def parse_lines(file: Path, tear: bool = False) -> Iterator[tuple[int, int, obje
     A broken line is a UserError; with `tear`, a broken or unended last line is left out instead: a run was killed
     while it wrote it.
     """
-    data = file.read_bytes()
-    lines, end = data.splitlines(keepends=True), 0
+    try:
+        lines, end = file.read_bytes().splitlines(keepends=True), 0
+    except OSError as e:
+        raise UserError(f"{file}: cannot be read ({one_line(e)})") from e
     for number, line in enumerate(lines, 1):
         end += len(line)
         try:
-            if tear and not line.endswith(b"\n"):
+            if tear and number == len(lines) and not line.endswith(b"\n"):
                 return
             value = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError) as e:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
@@ -123,7 +166,7 @@ def check_record(record: dict, config: ConfigDict, keys: Collection[str]) -> str
     for key, value in record.items():
         if key in PATHS and not is_path(value, config):
             return f"{key} is not {config.depth} lists of distinct neurons, each 0 to {config.mlp_dim - 1}"
-        if (key.endswith("score") or key in PROBABILITIES) and not isinstance(value, int | float):
+        if (key.endswith("score") or key in PROBABILITIES) and not _is_number(value):
             return f"{key} is not a number"
     if "margin" in keys and not _are_numbers(record["margin"], config.depth):
         return f"margin is not {config.depth} numbers"
@@ -131,7 +174,12 @@ def check_record(record: dict, config: ConfigDict, keys: Collection[str]) -> str
 
 
 def _are_numbers(value: object, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(isinstance(x, int | float) for x in value)
+    return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
+
+
+def _is_number(value: object) -> bool:
+    """A finite one: 1e999 and integers beyond floating point are none."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _is_index(value: object, count: int) -> bool:
@@ -143,6 +191,7 @@ def is_path(value: object, config: ConfigDict) -> bool:
     return (
         isinstance(value, list)
         and len(value) == config.depth
-        and all(isinstance(layer, list) and layer and len(set(map(str, layer))) == len(layer) for layer in value)
+        and all(isinstance(layer, list) and layer for layer in value)
         and all(_is_index(neuron, config.mlp_dim) for layer in value for neuron in layer)
+        and all(len(set(layer)) == len(layer) for layer in value)
     )

@@ -280,7 +280,7 @@ def read_args(file: Path) -> tuple[str, dict, dict]:
     try:
         args = json.loads(file.read_bytes())
         return args["job"], dict(args["settings"]), dict(args["versions"])
-    except (ValueError, KeyError, TypeError, OSError) as e:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as e:
         raise UserError(f"{file}: not a settings file ({one_line(e)}); remove it, or choose another folder") from e
 
 

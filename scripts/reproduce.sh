@@ -8,7 +8,8 @@
 # (scripts/download_weights.sh). Run again, it resumes: what is complete is found complete in seconds.
 # Environment: DATASET_PATH, CKPT (folder of the checkpoints), RESULTS (folder, default results/paper), QUADRATURE and
 # STEPS (default left 20, as released), IMAGES_PER_CLASS (default all), MODELS (default all four), PROPORTIONS (of units
-# zeroed, default 0.25 0.5 0.75 1).
+# zeroed, default 0.25 0.5 0.75 1), LAUNCH (what starts a script, default python; for eight GPUs
+# "torchrun --standalone --nproc_per_node 8").
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/enter.sh"
@@ -52,7 +53,8 @@ stage() { # MODEL JOB SCRIPT [OPTION …]: one script, its records in $RESULTS/J
     echo "== $model, $job"
     # The digits models may be trained anew; a model that is not is never overwritten.
     [ -z "$smoke" ] || [ ! "$(checkpoint "$model")" -nt "$RESULTS/$job/$model/imgnet_all.args.json" ] || again=(--overwrite)
-    python "$script" ${again[@]+"${again[@]}"} "${common[@]}" --model_type "$model" \
+    # shellcheck disable=SC2086
+    ${LAUNCH:-python} "$script" ${again[@]+"${again[@]}"} "${common[@]}" --model_type "$model" \
         --pretrain_weight "$(checkpoint "$model")" --output_dir "$RESULTS/$job/$model" "$@" || code=$?
     [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code" # 3: done, unreadable images skipped
 }
