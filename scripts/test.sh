@@ -4,11 +4,13 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" test
 
-marks="not long"
+marks="not long" workers="-n auto --dist loadfile" # files side by side; the long tests share folders
 if [ "${1:-}" = --all ]; then
-    marks=""
+    marks="" workers=""
     shift
 fi
 ruff check .
 ruff format --check .
-python -m pytest -m "$marks" "$@"
+python scripts/train_digits.py # two minutes, the first time
+# shellcheck disable=SC2086
+python -m pytest -m "$marks" $workers "$@"
