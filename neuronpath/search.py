@@ -10,7 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .candidates import SEARCHES, SHORTLIST_MAX, Choice, choose, exact_scores, exhaustive, layer_scores, shortlist
+from .candidates import (
+    KAPPA,
+    SEARCHES,
+    SHORTLIST_MAX,
+    Choice,
+    choose,
+    exact_scores,
+    exhaustive,
+    layer_scores,
+    shortlist,
+)
 from .model import VisionTransformer
 from .prefix import (
     ForwardPrefix,
@@ -60,6 +70,7 @@ def find_path(
     search: str = "layer",
     internal_batch_size: int | None = None,
     shortlist_max: int = SHORTLIST_MAX,
+    kappa: float = KAPPA,
 ) -> NeuronPath:
     """Each image's neuron path and, beside it, its activation path, both with their JAS.
 
@@ -67,7 +78,8 @@ def find_path(
     s_j = Σ_t (S[t] + w̄_j[t])·(G[t] + g_j[t]), g_j[t] = Σ_k ω_k ∂F/∂h_j[t]; the best k join P. `search` says where
     G and g_j are taken: "exhaustive" ramps candidate j alone beside P, as Algorithm 1 does; "layer" ramps the whole
     layer at once, the shortcut of the released code; "shortlist" scores like "exhaustive", but only the best by an
-    estimate, at most `shortlist_max` (`candidates.shortlist`), and fills `search_rank`, `_scored` and `_stopped`.
+    estimate, as many as the rule of `kappa` asks for and at most `shortlist_max` (`candidates.shortlist`), and fills
+    `search_rank`, `search_scored` and `search_stopped`.
 
     images (B, 3, height, width) and targets (B,) class indices, on the model's device; a negative target stands
     for the predicted class. `internal_batch_size`: most rows (images × nodes × candidates) at once; it bounds the
@@ -83,7 +95,7 @@ def find_path(
         raise ValueError(f"shortlist_max must be at least k = {k}, not {shortlist_max}")
     rows = internal_batch_size or default_rows(model, images.device)
     groups = image_groups(quadrature, rows, images, targets)
-    select = SELECT[search] if search != "shortlist" else partial(_select_shortlist, most=shortlist_max)
+    select = partial(_select_shortlist, most=shortlist_max, kappa=kappa) if search == "shortlist" else SELECT[search]
     whole = NeuronPath.cat([_find(model, plain_forward(model, x), y, quadrature, k, rows, select) for x, y in groups])
     NonFiniteError.check(whole.margin, whole.score + whole.base_score)
     return whole
@@ -123,7 +135,7 @@ def _stack(layers: Iterable[Tensor | None]) -> Tensor | None:
 
 def _progressive_search(model, plain, targets, quadrature, k, rows, select) -> tuple[Tensor, list[Choice]]:
     """The found path's score (B,), and what `select` chose in each layer."""
-    parts = _search_prefixes(model, plain, targets, quadrature, rows)
+    parts = search_prefixes(model, plain, targets, quadrature, rows)
     S = torch.zeros_like(plain.hidden[0][..., 0])  # (B, N)
     layers = []
     for layer, h in enumerate(plain.hidden):
@@ -140,9 +152,9 @@ def _select_layer(parts, layer, S, h, k, rows) -> Choice:
     return Choice(*choose(layer_scores(parts, layer, S, h), k))
 
 
-def _select_shortlist(parts, layer, S, h, k, rows, most: int = SHORTLIST_MAX) -> Choice:
+def _select_shortlist(parts, layer, S, h, k, rows, most: int, kappa: float) -> Choice:
     estimates = layer_scores(parts, layer, S, h, whole_layer=False)
-    return shortlist(estimates, k, partial(exact_scores, parts, S, h, rows), most)
+    return shortlist(estimates, k, partial(exact_scores, parts, S, h, rows), most, kappa)
 
 
 def _select_exhaustive(parts, layer, S, h, k, rows) -> Choice:
@@ -151,10 +163,10 @@ def _select_exhaustive(parts, layer, S, h, k, rows) -> Choice:
     return Choice(*choose(exhaustive(len(h), h.shape[2], partial(exact_scores, parts, S, h, rows), h.device), k))
 
 
-SELECT = {"layer": _select_layer, "shortlist": _select_shortlist, "exhaustive": _select_exhaustive}
+SELECT = {"layer": _select_layer, "exhaustive": _select_exhaustive}
 
 
-def _search_prefixes(model, plain, targets, quadrature, rows):
+def search_prefixes(model, plain, targets, quadrature, rows):
     if plain.hidden[0].shape[1] == 1:
         return prefixes(ForwardPrefix, model, plain, targets, quadrature, rows)
     keep = len(targets) * quadrature.steps <= rows

@@ -88,11 +88,10 @@ def test_results_do_not_depend_on_how_candidates_are_batched(name, search):
 
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_shortlist_of_all_is_exhaustive(name, k, monkeypatch):
+def test_a_shortlist_of_all_is_exhaustive(name, k):
     model, images, labels = make(name)
     exact = find_path(model, images, labels, Quadrature(RULE, M), k, "exhaustive")
-    monkeypatch.setattr(shortlist, "__defaults__", (64, 1e9, 8))  # κ so large that the rule is never met
-    found = find_path(model, images, labels, Quadrature(RULE, M), k, "shortlist")
+    found = find_path(model, images, labels, Quadrature(RULE, M), k, "shortlist", kappa=1e9)  # never met
     assert_same(found, exact)
     assert (found.search_stopped == STOPPED.index("all")).all()
     assert (found.search_scored == model.config.mlp_dim).all()
