@@ -11,7 +11,7 @@ from .search import NeuronPath, NonFiniteError, find_path
 
 NODES = (4, 8, 16)  # Gauss-Legendre, tried in turn
 # Smallest margin of a path's layers under which an image is searched again: docs/search.md says how it was chosen.
-THRESHOLD = 0.01
+THRESHOLD = 6e-4
 
 
 def find_path_auto(

@@ -26,8 +26,8 @@ def run(checkpoint: Path, digits: Path, per_class: int, train_per_class: int, ke
     every = load_images(digits / "train", model.config)
     (tx, ty), (qx, qy) = (first_of_each_class(*every, count) for count in (train_per_class, per_class))
     few = torch.arange(len(x))[:: max(1, len(x) // FEW)][:FEW]
-    training = study.every_score(model, tx, ty, kept / f"{name}-train.npz")
-    scores = study.every_score(model, x, y, kept / f"{name}-val.npz")
+    training = study.every_score(model, tx, ty, kept / f"{name}-train-{train_per_class}.npz")
+    scores = study.every_score(model, x, y, kept / f"{name}-val-{per_class}.npz")
     return {
         "training": {
             "shortlist_images": len(tx),
