@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .prefix import Prefix
+from .prefix import Prefix, probability, write
 
 SEARCHES = ("layer", "shortlist", "exhaustive")
 FIRST = 8  # candidates that a shortlist scores at first
@@ -61,6 +61,28 @@ def layer_scores(parts: list[Prefix], layer: int, S: Tensor, h: Tensor, whole_la
     return ((S[..., None] + h) * (G[..., None] + g)).sum(1)
 
 
+def candidate_gradients(prefix: Prefix, images: Tensor, neurons: Tensor) -> Tensor:
+    """Σ_k ω_k (Σ_{n∈P} ∂F/∂w_n[t] + ∂F/∂w_j[t]) with P and neuron j alone ramped, its layer else at h̄: (P, N).
+
+    images, neurons (P,): the pairs (image of the batch, neuron j of the layer entered). P·k rows at once, each a tail
+    forward and backward from the kept stream, and for N > 1 the way back through the path's layers.
+    """
+    k, layer, model, plain = len(prefix.weights), prefix.layer, prefix.model, prefix.plain
+    rows = (k * images[:, None] + torch.arange(k, device=images.device)).flatten()  # (P·k,)
+    u = model.blocks[layer].mlp.fc2.weight.T[neurons][:, None]  # (P, 1, D)
+    w = plain.hidden[layer][images, :, neurons][..., None]  # (P, N, 1)
+    update = (prefix.alpha[rows] - 1) * (w * u).repeat_interleave(k, 0)
+    out = (plain.written[layer][images].repeat_interleave(k, 0) + update).requires_grad_()  # (P·k, N, D)
+    z = prefix.z.detach()[rows].requires_grad_()
+    with torch.enable_grad():
+        F = probability(model.run(write(model, z, layer, out), layer + 1), prefix.targets[rows])
+        dz, dout = torch.autograd.grad(F.sum(), [z, out])
+    total = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N): ∂F/∂w_j
+    if prefix.chosen:
+        total = total + prefix.pull(rows, dz).unflatten(0, (-1, k))
+    return torch.einsum("k,pkn->pn", prefix.weights, total)
+
+
 def exact_scores(parts: list[Prefix], S: Tensor, h: Tensor, rows: int, images: Tensor, neurons: Tensor) -> Tensor:
     """Scores (P,) of pairs (image of the batch, neuron of the layer entered), each neuron ramped alone with the path.
 
@@ -71,7 +93,7 @@ def exact_scores(parts: list[Prefix], S: Tensor, h: Tensor, rows: int, images: T
         prefix.reopen()
         size = max(1, rows // len(prefix.weights))
         pairs = zip(images.split(size), neurons.split(size), strict=True)
-        total = total + torch.cat([prefix.candidate_gradients(i, j) for i, j in pairs])
+        total = total + torch.cat([candidate_gradients(prefix, i, j) for i, j in pairs])
         prefix.close()
     return ((S[images] + h[images, :, neurons]) * total).sum(1)
 

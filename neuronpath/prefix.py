@@ -15,7 +15,7 @@ have the same interface and differ in how they come by the gradient of the path'
     for layer in range(L):
         prefix.enter(layer)                   # block `layer`, all but what its neurons write
         G, g = prefix.gradients()             # Σ_k ω_k of ∂F/∂(path neurons), ∂F/∂(neurons of `layer`)
-        prefix.candidate_gradients(i, j)      # the same with neuron j of `layer` alone ramped beside the path
+        prefix.pull(rows, dz)                 # from ∂F/∂(opened stream) to ∂F/∂(path neurons): for `candidates`
         prefix.extend(chosen)                 # (B, K) neurons of `layer` join the path
     G = prefix.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
 """
@@ -127,33 +127,12 @@ class Prefix:
         """What the current layer writes, (R, N, D): the whole of it ramped, or all of it at h̄."""
         return self.whole_layer_ramp() if whole_layer else self.rows(self.plain.written[self.layer])
 
-    def candidate_gradients(self, images: Tensor, neurons: Tensor) -> Tensor:
-        """Σ_k ω_k (Σ_{n∈P} ∂F/∂w_n[t] + ∂F/∂w_j[t]) with P and neuron j alone ramped, its layer else at h̄: (P, N).
-
-        images, neurons (P,): the pairs (image of the batch, neuron j of the current layer). P·k rows at once, each a
-        tail forward and backward; `pull` adds the way back to the path.
-        """
-        k = len(self.weights)
-        rows = (k * images[:, None] + torch.arange(k, device=images.device)).flatten()  # (P·k,)
-        u = self.model.blocks[self.layer].mlp.fc2.weight.T[neurons][:, None]  # (P, 1, D)
-        w = self.plain.hidden[self.layer][images, :, neurons][..., None]  # (P, N, 1)
-        update = (self.alpha[rows] - 1) * (w * u).repeat_interleave(k, 0)
-        out = (self.plain.written[self.layer][images].repeat_interleave(k, 0) + update).requires_grad_()
-        z = self.z.detach()[rows].requires_grad_()
-        with torch.enable_grad():
-            stream = write(self.model, z, self.layer, out)
-            F = probability(self.model.run(stream, self.layer + 1), self.targets[rows])
-            dz, dout = torch.autograd.grad(F.sum(), [z, out])
-        own = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N)
-        total = own + self.pull(rows, dz).unflatten(0, (-1, k)) if self.chosen else own
-        return torch.einsum("k,pkn->pn", self.weights, total)
-
     def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
         """Σ_{n∈P} ∂F/∂w_n[t], (P·k, N), from ∂F/∂z of the opened stream at some `rows`, each as often as is wanted."""
         raise NotImplementedError
 
     def reopen(self) -> None:
-        """Make the layer entered ready for `candidate_gradients`, where `gradients` has used up its graph."""
+        """Make the layer entered ready for `pull`, where `gradients` has used up its graph."""
 
     def close(self) -> None:
         """Let go of what `reopen` made."""
