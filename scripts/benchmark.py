@@ -2,9 +2,9 @@
 
     python scripts/benchmark.py
 
-ViT-B_32 sizes, random weights, fp32, 4 images: about 15 minutes on two cores. Expect the engine at the same nodes
-about 2.3 times and with Gauss-Legendre 4 about 11 times as fast as the plain search; then the Influence Pattern in one
-pass about 8 times as fast as layer by layer.
+ViT-B_32 sizes, random weights, fp32, 4 images: about 50 minutes on two cores, 10 with --batch_size 1 --repeats 3.
+Expect the engine at the same nodes about 2.3 times, with Gauss-Legendre 4 about 11 times and an exact shortlist of 8
+about twice as fast as the plain search; the Influence Pattern in one pass about 8 times as fast as layer by layer.
 """
 
 import sys
