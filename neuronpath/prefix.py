@@ -102,7 +102,7 @@ class Prefix:
         self.images, self.weights = len(targets), weights
         self.alpha = nodes.repeat(self.images)[:, None, None]  # (R, 1, 1)
         self.targets = self.rows(targets)
-        self.layer = 0
+        self.layer = -1  # none entered
         self.chosen: list[Tensor] = []  # per layer of the path (B, K)
 
     def rows(self, x: Tensor) -> Tensor:
@@ -163,6 +163,8 @@ class ForwardPrefix(Prefix):
 
     @torch.no_grad()
     def enter(self, layer: int) -> None:
+        if layer == self.layer:
+            return
         self.layer = layer
         if layer == 0:
             self.z, self.t = self.rows(self.plain.entry), None
@@ -222,6 +224,8 @@ class ReversePrefix(Prefix):
 
     @torch.enable_grad()
     def enter(self, layer: int) -> None:
+        if layer == self.layer and self.keep:
+            return
         self.layer = layer
         for i in range(layer if self.keep else 0, layer + 1):
             if i == 0:

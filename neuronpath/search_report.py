@@ -37,6 +37,9 @@ def run(checkpoint: Path, digits: Path, per_class: int, train_per_class: int, ke
         "layers": study.per_layer(scores),
         "paths": study.whole_paths(model, x, y, scores),
         "quadrature": study.quadratures(exact, x.double(), y),
+        "shortlist_quadrature": study.quadratures(
+            exact, x[::2].double(), y[::2], {"gauss-legendre": (2, 3, 4)}, (8, 16), "shortlist"
+        ),
         "costs": study.costs(model, x[few], y[few]),
     }
 
@@ -75,7 +78,13 @@ def markdown(found: dict) -> str:
         for rule, sizes in quadrature["rules"].items():
             lines += [f"| {rule} | {m} | {_percent(agree)} |" for m, agree in sizes.items()]
         a = quadrature["auto"]
-        lines += [f"| auto | {a['mean_nodes']:.2f} on average, repeats included | {_percent(a['agree'])} |", ""]
+        lines.append(f"| auto | {a['mean_nodes']:.2f} on average, repeats included | {_percent(a['agree'])} |")
+        short = r["shortlist_quadrature"]
+        few = f"(shortlist; 8 and 16 agree on {short['converged']} of {short['images']})"
+        for m, agree in short["rules"]["gauss-legendre"].items():
+            lines.append(f"| gauss-legendre {few} | {m} | {_percent(agree)} |")
+        a = short["auto"]
+        lines += [f"| auto {few} | {a['mean_nodes']:.2f} | {_percent(a['agree'])} |", ""]
         lines += ["| search | block passes/image | s/image |", "|---|---|---|"]
         lines += [f"| {what} | {c['block_passes']:.0f} | {c['seconds']:.3f} |" for what, c in r["costs"].items()]
         lines.append("")

@@ -30,7 +30,7 @@ AT_ONCE = 10  # images
 SCORE = Quadrature("gauss-legendre", 16)  # of the paths of all searches, so that their JAS can be compared
 RULES = {"right": (4, 8, 20), "left": (8, 20), "midpoint": (4, 8, 20), "gauss-legendre": (2, 3, 4, 6, 8, 16)}
 KAPPAS = (0.5, 1, 2, 3, 4)
-FIRSTS = (1, 2, 4, 8)
+FIRSTS = (2, 4, 8)
 THRESHOLDS = (0, 3e-4, 6e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 
 
@@ -133,7 +133,12 @@ def whole_paths(model: VisionTransformer, images: Tensor, labels: Tensor, scores
 
 
 def quadratures(
-    model: VisionTransformer, images: Tensor, labels: Tensor, rules: dict = RULES, fine: tuple[int, int] = (32, 64)
+    model: VisionTransformer,
+    images: Tensor,
+    labels: Tensor,
+    rules: dict = RULES,
+    fine: tuple[int, int] = (32, 64),
+    search: str = "layer",
 ) -> dict:
     """Whole paths equal to the converged one, of each of `rules` and of auto; `model` and `images` in float64.
 
@@ -142,7 +147,7 @@ def quadratures(
 
     @cache
     def find(rule: str, nodes: int):
-        return find_path(model, images, labels, Quadrature(rule, nodes))
+        return find_path(model, images, labels, Quadrature(rule, nodes), search=search)
 
     finer, finest = (find("gauss-legendre", nodes).path for nodes in fine)
     converged = (finer == finest).flatten(1).all(1)
