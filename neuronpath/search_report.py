@@ -104,8 +104,8 @@ def draw(found: dict, file: Path) -> list[Path]:
         _draw_searches(right, r)
         left.set_title(f"{name}: rules (layer search), n = {r['quadrature']['converged']}", fontsize=9)
         right.set_title(f"{name}: searches (Gauss-Legendre 3), n = {r['layers']['images']}", fontsize=9)
-        left.set(ylabel="whole paths equal to the converged one, %")
-        right.set(ylabel="whole paths equal to the exhaustive one, %")
+        left.set_ylabel("whole paths equal to the converged one, %", fontsize=8)
+        right.set_ylabel("whole paths equal to the exhaustive one, %", fontsize=8)
         for ax in (left, right):
             ax.set(xscale="log", xlabel="block passes per image")
             ax.grid(alpha=0.3)
