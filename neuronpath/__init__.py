@@ -5,6 +5,7 @@ C classes · m integration nodes · K neurons kept per layer · R rows, images �
 the target class; h̄ the activations of the unperturbed forward, w̄ those of one neuron.
 """
 
+from .adaptive import find_path_auto
 from .checkpoint import load
 from .edits import edit, enhance, gain, remove
 from .influence import InfluencePath, influence_path
@@ -20,6 +21,7 @@ __all__ = [
     "edit",
     "enhance",
     "find_path",
+    "find_path_auto",
     "gain",
     "influence_path",
     "load",

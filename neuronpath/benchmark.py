@@ -29,7 +29,7 @@ class Contender:
 
 
 def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None) -> dict:
-    """The plain search and the engine, both with path and activation scores."""
+    """The plain search, the engine and its shortlists, all with path and activation scores."""
     right, four, config = Quadrature("right", steps), Quadrature("gauss-legendre", 4), model.config
     return {
         f"plain search, right {steps}": Contender(
@@ -41,7 +41,17 @@ def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: in
         "engine, Gauss-Legendre 4": Contender(
             lambda: find_path(model, images, labels, four, internal_batch_size=rows), engine_flops(config, 4)
         ),
+        **{f"shortlist of {C}, Gauss-Legendre 3": shortlist(model, images, labels, C, rows) for C in (8, 16, 32)},
     }
+
+
+def shortlist(model: VisionTransformer, images: Tensor, labels: Tensor, C: int, rows: int | None) -> Contender:
+    """The search that scores C candidates of every layer exactly, whatever the rule says."""
+    options = {"search": "shortlist", "shortlist_max": C, "kappa": math.inf, "internal_batch_size": rows}
+    three = Quadrature("gauss-legendre", 3)
+    return Contender(
+        lambda: find_path(model, images, labels, three, **options), engine_flops(model.config, 3, candidates=C)
+    )
 
 
 def influences(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int) -> dict:

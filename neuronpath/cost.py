@@ -24,8 +24,10 @@ def block_flops(config: ConfigDict, ffn_tokens: int | None = None, queries: int 
     return 2 * (keys_and_values + query_and_output + scores + ffn_tokens * 2 * D * H)
 
 
-def engine_flops(config: ConfigDict, steps: int) -> int:
+def engine_flops(config: ConfigDict, steps: int, candidates: int = 0) -> int:
     """Useful operations of `find_path` for one image, CLS head, k = 1, both paths and scores, `steps` nodes.
+
+    `candidates`: of a shortlist, how many are scored exactly in every layer; each costs its tails once more.
 
     Per node: the tails forward and backward, the stream and its tangent once through every block, and the
     activation path's score forward and backward. Per image: the plain forward. Of the last block only the CLS row
@@ -37,7 +39,7 @@ def engine_flops(config: ConfigDict, steps: int) -> int:
     last_in_tail = block_flops(config, ffn_tokens=1, queries=1)
     tails = sum((L - 2 - layer) * block + last_in_tail for layer in range(L - 1))
     clamped = (L - 2) * block_flops(config, ffn_tokens=T - 1) + block_flops(config, ffn_tokens=0, queries=1)
-    return steps * 2 * (tails + clamped + clamped) + L * block
+    return steps * 2 * ((1 + candidates) * tails + clamped + clamped) + L * block
 
 
 def plain_flops(config: ConfigDict, steps: int) -> int:

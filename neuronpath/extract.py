@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor
 
+from . import adaptive, candidates
 from . import options as opt
 from .data import Item
 from .errors import UserError
 from .influence import influence_path
 from .job import Job
 from .prefix import probability, resolve_targets
-from .quadrature import Quadrature
-from .search import find_path
+from .quadrature import AUTO, Quadrature
+from .search import NeuronPath, find_path
 from .summary import ScoreSummary
 
 
@@ -47,6 +48,9 @@ class Extraction(Job):
             raise UserError(f"--target {target}: the model's classes are 0 to {classes - 1}")
         if self.k > model.config.mlp_dim:
             raise UserError(f"--topK {self.k}: a layer of this model has {model.config.mlp_dim} neurons")
+        most = getattr(self.options, "shortlist_max", None)
+        if most is not None and most < self.k:
+            raise UserError(f"--shortlist_max {most}: at least the {self.k} neurons of --topK must be scored")
         return items, {}
 
     def summary(self) -> ScoreSummary:
@@ -69,28 +73,53 @@ class Extraction(Job):
 
 class JointAttribution(Extraction):
     base_name = "joint_attr"
-    keys = ("pred", "prob", "ja", "ja_score", "ja_act", "base", "base_score", "base_act", "margin")
     scores = {"ja_score": "neuron path", "base_score": "activation path"}  # noqa: RUF012
-    searches = ("layer",)
+    searches = candidates.SEARCHES
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        fixed = ("pred", "prob", "ja", "ja_score", "ja_act", "base", "base_score", "base_act", "margin")
+        shortlist = ("search_rank", "search_scored", "search_stopped") if self.options.search == "shortlist" else ()
+        return (*fixed, *shortlist, *(("nodes", "converged") if self.options.quadrature == AUTO else ()))
+
+    def settings(self) -> dict:
+        settings, options = super().settings(), self.options
+        if options.search == "shortlist":
+            settings |= {"shortlist_max": options.shortlist_max, "shortlist_kappa": candidates.KAPPA}
+        if options.quadrature == AUTO:
+            settings |= {"auto_threshold": adaptive.THRESHOLD}
+        return settings
 
     def folder(self) -> str:
         return "ja"
 
+    def find(self, model, images: Tensor, targets: Tensor) -> NeuronPath:
+        o = self.options
+        options = {"k": self.k, "search": o.search, "internal_batch_size": o.internal_batch_size}
+        if o.search == "shortlist":
+            options["shortlist_max"] = o.shortlist_max
+        if o.quadrature == AUTO:
+            return adaptive.find_path_auto(model, images, targets, **options)
+        return find_path(model, images, targets, self.quadrature, **options)
+
     def records(self, model, items, images) -> list[dict]:
-        targets, options = self.targets(items, images), self.options
-        rows = options.internal_batch_size
-        found = find_path(model, images, targets, self.quadrature, self.k, options.search, rows)
-        return as_records(
-            found.logits,
-            targets,
-            ja=found.path,
-            ja_score=found.score,
-            ja_act=found.activation,
-            base=found.base_path,
-            base_score=found.base_score,
-            base_act=found.base_activation,
-            margin=found.margin,
-        )
+        targets = self.targets(items, images)
+        found = self.find(model, images, targets)
+        columns = {
+            "ja": found.path,
+            "ja_score": found.score,
+            "ja_act": found.activation,
+            "base": found.base_path,
+            "base_score": found.base_score,
+            "base_act": found.base_activation,
+            "margin": found.margin,
+        }
+        columns |= {key: getattr(found, key) for key in self.keys if key not in ("pred", "prob", *columns)}
+        records = as_records(found.logits, targets, **columns)
+        for record in records:
+            if "search_stopped" in record:
+                record["search_stopped"] = [candidates.STOPPED[i] for i in record["search_stopped"]]
+        return records
 
 
 class TopKAttribution(JointAttribution):

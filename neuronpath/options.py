@@ -8,13 +8,15 @@ from typing import NoReturn
 
 import torch
 
+from .candidates import SHORTLIST_MAX
 from .configs import CONFIGS
 from .data import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
 from .errors import UserError
 from .processes import share
-from .quadrature import RULES
+from .quadrature import AUTO, RULES
 
 ROOT = Path(__file__).resolve().parent.parent  # default paths are relative to it, typed ones to the working folder
+STEPS = 20  # nodes of the paper
 PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
 
 
@@ -199,27 +201,37 @@ def add_model(parser: Parser, pool: str | None = None) -> None:
 
 
 def add_attribution(parser: Parser, searches: tuple[str, ...]) -> None:
+    """`searches`: the values of --search; without any there is no --quadrature auto either."""
     group = parser.add_argument_group("attribution")
     group.add_argument(
         "--ig_total_step",
         type=whole(1),
-        default=20,
         metavar="M",
-        help="nodes of the quadrature; cost is proportional (default: %(default)s; 4 do for gauss-legendre)",
+        help=f"nodes of the quadrature; cost is proportional (default: {STEPS}; 4 do for gauss-legendre)",
     )
+    auto = "; auto: gauss-legendre with 4 nodes, and with 8 and 16 for images whose choices were close"
     group.add_argument(
         "--quadrature",
-        choices=RULES,
+        choices=(*RULES, AUTO) if searches else RULES,
         default="right",
-        help="rule: right is the paper's, left the released scripts', gauss-legendre the fastest for its precision "
-        "(default: %(default)s)",
+        help="rule: right is the paper's, left the released scripts', gauss-legendre the fastest for its precision"
+        f"{auto if searches else ''} (default: %(default)s)",
     )
     if searches:
         group.add_argument(
             "--search",
             choices=searches,
             default="layer",
-            help="layer: ramp the whole layer at once, as released (default: %(default)s)",
+            help="layer: ramp the whole layer at once, as released; exhaustive: every neuron alone, as Algorithm 1 in "
+            "the paper, for small models; shortlist: the same for the best by an estimate, as many as it takes "
+            "(default: %(default)s)",
+        )
+        group.add_argument(
+            "--shortlist_max",
+            type=whole(1),
+            metavar="N",
+            help="shortlist: most neurons of a layer that are scored exactly, typically 16 to 128 "
+            f"(default: {SHORTLIST_MAX})",
         )
     group.add_argument(
         "--target",
@@ -362,7 +374,19 @@ def add_output(parser: Parser) -> None:
 
 
 def settle(options: argparse.Namespace) -> argparse.Namespace:
-    """Fill in what follows from the options: `dataset_path`, `share`, `device` and `dtype`."""
+    """Fill in what follows from the options: `dataset_path`, `share`, `device`, `dtype`, and unset numbers.
+
+    UserError where a number is given that the others leave no use for.
+    """
+    given = vars(options)
+    if given.get("quadrature") == AUTO and options.ig_total_step is not None:
+        raise UserError("--ig_total_step: --quadrature auto chooses the nodes itself; leave one of the two out")
+    if "ig_total_step" in given and options.quadrature != AUTO:
+        options.ig_total_step = options.ig_total_step or STEPS
+    if given.get("shortlist_max") is not None and options.search != "shortlist":
+        raise UserError(f"--shortlist_max: --search {options.search} has no use for it; leave one of the two out")
+    if given.get("search") == "shortlist":
+        options.shortlist_max = options.shortlist_max or SHORTLIST_MAX
     if options.dataset_path is None:
         options.dataset_path = ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
     options.share = share(options.shard)

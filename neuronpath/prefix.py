@@ -15,6 +15,7 @@ have the same interface and differ in how they come by the gradient of the path'
     for layer in range(L):
         prefix.enter(layer)                   # block `layer`, all but what its neurons write
         G, g = prefix.gradients()             # Σ_k ω_k of ∂F/∂(path neurons), ∂F/∂(neurons of `layer`)
+        prefix.pull(rows, dz)                 # from ∂F/∂(opened stream) to ∂F/∂(path neurons): for `candidates`
         prefix.extend(chosen)                 # (B, K) neurons of `layer` join the path
     G = prefix.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
 """
@@ -101,7 +102,7 @@ class Prefix:
         self.images, self.weights = len(targets), weights
         self.alpha = nodes.repeat(self.images)[:, None, None]  # (R, 1, 1)
         self.targets = self.rows(targets)
-        self.layer = 0
+        self.layer = -1  # none entered
         self.chosen: list[Tensor] = []  # per layer of the path (B, K)
 
     def rows(self, x: Tensor) -> Tensor:
@@ -121,6 +122,20 @@ class Prefix:
         """fc2(α·h̄) of the current layer, (R, N, D), from the stored fc2(h̄): no product needed."""
         bias = self.model.blocks[self.layer].mlp.fc2.bias
         return self.alpha * self.rows(self.plain.written[self.layer] - bias) + bias
+
+    def layer_write(self, whole_layer: bool) -> Tensor:
+        """What the current layer writes, (R, N, D): the whole of it ramped, or all of it at h̄."""
+        return self.whole_layer_ramp() if whole_layer else self.rows(self.plain.written[self.layer])
+
+    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
+        """Σ_{n∈P} ∂F/∂w_n[t], (P·k, N), from ∂F/∂z of the opened stream at some `rows`, each as often as is wanted."""
+        raise NotImplementedError
+
+    def reopen(self) -> None:
+        """Make the layer entered ready for `pull`, where `gradients` has used up its graph."""
+
+    def close(self) -> None:
+        """Let go of what `reopen` made."""
 
     def layer_gradient(self, written: Tensor) -> Tensor:
         """∂F/∂h of the current layer, (B, N, H), from ∂F/∂(what it writes), (R, N, D)."""
@@ -148,15 +163,17 @@ class ForwardPrefix(Prefix):
 
     @torch.no_grad()
     def enter(self, layer: int) -> None:
+        if layer == self.layer:
+            return
         self.layer = layer
         if layer == 0:
             self.z, self.t = self.rows(self.plain.entry), None
         else:
             self.z, self.t = self._push(lambda z: open_block(self.model, z, layer))
 
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """G (B, 1) of the path so far and g (B, 1, H) of the current layer, the whole of it ramped."""
-        z = write(self.model, self.z, self.layer, self.whole_layer_ramp()).detach().requires_grad_()
+    def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
+        """G (B, 1) of the path so far and g (B, 1, H) of the current layer, the whole of it ramped or all at h̄."""
+        z = write(self.model, self.z, self.layer, self.layer_write(whole_layer)).detach().requires_grad_()
         with torch.enable_grad():
             F = probability(self.model.run(z, self.layer + 1), self.targets)
             (dz,) = torch.autograd.grad(F.sum(), z)  # (R, T, D)
@@ -164,6 +181,9 @@ class ForwardPrefix(Prefix):
         if self.t is None:
             return torch.zeros_like(g[..., 0]), g
         return self.integrate(torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1)))[:, None], g
+
+    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
+        return torch.linalg.vecdot(dz.flatten(1), self.t[rows].flatten(1))[:, None]
 
     @torch.no_grad()
     def finish(self) -> Tensor:
@@ -204,6 +224,8 @@ class ReversePrefix(Prefix):
 
     @torch.enable_grad()
     def enter(self, layer: int) -> None:
+        if layer == self.layer and self.keep:
+            return
         self.layer = layer
         for i in range(layer if self.keep else 0, layer + 1):
             if i == 0:
@@ -212,14 +234,31 @@ class ReversePrefix(Prefix):
                 self.z = open_block(self.model, self._with_path_neurons(i - 1), i)
 
     @torch.enable_grad()
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """G (B, N) of the path so far and g (B, N, H) of the current layer, the whole of it ramped."""
-        ramp = self.whole_layer_ramp().requires_grad_()
+    def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
+        """G (B, N) of the path so far and g (B, N, H) of the current layer, the whole of it ramped or all at h̄."""
+        ramp = self.layer_write(whole_layer).requires_grad_()
         z = write(self.model, self.z, self.layer, ramp)
         F = probability(self.model.run(z, self.layer + 1), self.targets)
         *path, layer = torch.autograd.grad(F.sum(), [*self.w, ramp], retain_graph=self.keep)
         g = self.layer_gradient(layer)
         return self._sum(path) if path else torch.zeros_like(g[..., 0]), g
+
+    def reopen(self) -> None:
+        if not self.keep:
+            self.enter(self.layer)
+
+    def close(self) -> None:
+        if not self.keep:
+            self.z, self.w = None, []
+
+    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
+        """One way back through the path's layers for as many times as a row is asked for."""
+        found = dz.new_empty(len(rows), self.plain.hidden[0].shape[1])
+        for at in _distinct(rows):
+            full = torch.zeros_like(self.z).index_copy_(0, rows[at], dz[at])
+            gradients = torch.autograd.grad(self.z, self.w, full, retain_graph=True)
+            found[at] = sum(g.sum(-1) for g in gradients)[rows[at]]
+        return found
 
     @torch.enable_grad()
     def finish(self) -> Tensor:
@@ -238,6 +277,18 @@ class ReversePrefix(Prefix):
 
     def _sum(self, gradients) -> Tensor:
         return self.integrate(sum(gradient.sum(-1) for gradient in gradients))
+
+
+def _distinct(rows: Tensor) -> list[Tensor]:
+    """The positions of `rows` in groups, in none of which a row comes twice; as few groups as can be."""
+    seen: dict[int, int] = {}
+    groups: list[list[int]] = []
+    for position, row in enumerate(rows.tolist()):
+        turn = seen[row] = seen.get(row, -1) + 1
+        if turn == len(groups):
+            groups.append([])
+        groups[turn].append(position)
+    return [torch.tensor(group, device=rows.device) for group in groups]
 
 
 def prefixes(kind, model, plain, targets, quadrature: Quadrature, rows: int, **options) -> list[Prefix]:

@@ -17,6 +17,15 @@ def _to_unit_interval(nodes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
     return (nodes + 1) / 2, weights / 2
 
 
+#: Gauss-Legendre with as many nodes as an image needs (`neuronpath.adaptive`), a choice beside the rules.
+AUTO = "auto"
+
+
+def describe(rule: str, steps: int | None) -> str:
+    """For headings, from what args.json says; `auto` has no fixed number of steps."""
+    return f"quadrature {rule}" + ("" if steps is None else f", m = {steps}")
+
+
 @dataclass(frozen=True)
 class Quadrature:
     """Nodes α_k and weights ω_k, k = 1..m, float64; the weights sum to 1. `rule` as in RULES."""

@@ -18,6 +18,7 @@ from .errors import UserError, one_line
 PATHS = ("ja", "base", "path")
 PROBABILITIES = ("prob", "original", "remove", "enhance", "prune")
 LABELS = tuple(f"{key}_label" for key in PROBABILITIES[1:])
+PER_LAYER = ("margin", "search_rank", "search_scored")
 UNFINISHED = ".partial"  # the ending of a label file that replaces an older one and is not yet complete
 
 
@@ -168,8 +169,15 @@ def check_record(record: dict, config: ConfigDict, keys: Collection[str]) -> str
             return f"{key} is not {config.depth} lists of distinct neurons, each 0 to {config.mlp_dim - 1}"
         if (key.endswith("score") or key in PROBABILITIES) and not _is_number(value):
             return f"{key} is not a number"
-    if "margin" in keys and not _are_numbers(record["margin"], config.depth):
-        return f"margin is not {config.depth} numbers"
+    for key in PER_LAYER:
+        if key in keys and not _are_numbers(record[key], config.depth):
+            return f"{key} is not {config.depth} numbers"
+    if "search_stopped" in keys and not (
+        isinstance(record["search_stopped"], list) and len(record["search_stopped"]) == config.depth
+    ):
+        return f"search_stopped is not {config.depth} words"
+    if "nodes" in keys and not _is_index(record["nodes"], 2**31):
+        return "nodes is not a whole number"
     return ""
 
 

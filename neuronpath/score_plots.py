@@ -14,6 +14,7 @@ from .errors import UserError
 from .methods import METHODS
 from .metrics import Missing
 from .plotting import alpha, counts, escaped, finish, jitter, marker, no_records, points
+from .quadrature import describe
 from .table import Results, scores_of
 
 COLUMNS = 4  # panels in a row
@@ -132,4 +133,4 @@ def _sizes(of_methods: dict[str, dict[int, np.ndarray]]) -> list[tuple[int, int]
 
 def _rule(settings: dict) -> str:
     known = "quadrature" in settings and "ig_total_step" in settings
-    return f"quadrature {settings['quadrature']}, m = {settings['ig_total_step']}\n" if known else ""
+    return describe(settings["quadrature"], settings["ig_total_step"]) + "\n" if known else ""

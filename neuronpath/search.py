@@ -1,13 +1,26 @@
 """Search for a path: layer-progressive by the Joint Attribution Score, or by the highest activation.
 
-Source: Wang et al. 2025, Algorithm 1 as released (docs/method.md §3), and its Activation baseline (§4).
+Source: Wang et al. 2025, Algorithm 1 as released and exactly (docs/method.md §3), and its Activation baseline (§4).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from .candidates import (
+    KAPPA,
+    SEARCHES,
+    SHORTLIST_MAX,
+    Choice,
+    choose,
+    exact_scores,
+    exhaustive,
+    layer_scores,
+    shortlist,
+)
 from .model import VisionTransformer
 from .prefix import (
     ForwardPrefix,
@@ -36,6 +49,16 @@ class NeuronPath:
     base_score: Tensor
     base_activation: Tensor
     logits: Tensor  # (B, C) of the unperturbed forward
+    search_rank: Tensor | None = None  # (B, L), `shortlist` only: `Choice.rank`, `.scored` and `.stopped` of each layer
+    search_scored: Tensor | None = None
+    search_stopped: Tensor | None = None
+    nodes: Tensor | None = None  # (B,), `adaptive` only: nodes of the rule that found it, and whether paths repeated
+    converged: Tensor | None = None
+
+    @classmethod
+    def cat(cls, parts: list["NeuronPath"]) -> "NeuronPath":
+        columns = [[getattr(part, f.name) for part in parts] for f in fields(cls)]
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 def find_path(
@@ -46,27 +69,34 @@ def find_path(
     k: int = 1,
     search: str = "layer",
     internal_batch_size: int | None = None,
+    shortlist_max: int = SHORTLIST_MAX,
+    kappa: float = KAPPA,
 ) -> NeuronPath:
     """Each image's neuron path and, beside it, its activation path, both with their JAS.
 
-    With P the neurons found in layers 0..l-1, clamped and ramped, and the whole layer l ramped at once, candidate
-    j scores s_j = Σ_t (S[t] + w̄_j[t])·(G[t] + g_j[t]), g_j[t] = Σ_k ω_k ∂F/∂h_j[t]; the best k join P.
+    With P the neurons found in layers 0..l-1, clamped and ramped, candidate j of layer l scores
+    s_j = Σ_t (S[t] + w̄_j[t])·(G[t] + g_j[t]), g_j[t] = Σ_k ω_k ∂F/∂h_j[t]; the best k join P. `search` says where
+    G and g_j are taken: "exhaustive" ramps candidate j alone beside P, as Algorithm 1 does; "layer" ramps the whole
+    layer at once, the shortcut of the released code; "shortlist" scores like "exhaustive", but only the best by an
+    estimate, as many as the rule of `kappa` asks for and at most `shortlist_max` (`candidates.shortlist`), and fills
+    `search_rank`, `search_scored` and `search_stopped`.
 
     images (B, 3, height, width) and targets (B,) class indices, on the model's device; a negative target stands
-    for the predicted class. `search`: "layer" is the whole-layer
-    shortcut of the released code. `internal_batch_size`: most rows (images × nodes) at once; it bounds the memory
-    and does not change the result. Raises ValueError for a bad `k` or `search`, NonFiniteError where a score is not
-    finite. Cost for L = 12 with the CLS head, both paths and scores included:
-    about 156 block passes per image and node (`neuronpath.cost`).
+    for the predicted class. `internal_batch_size`: most rows (images × nodes × candidates) at once; it bounds the
+    memory and does not change the result. Raises ValueError for a bad `k`, `search` or `shortlist_max`, NonFiniteError
+    where a score is not finite. Cost for L = 12 with the CLS head, both paths and scores included: "layer" about 156
+    block passes per image and node (`neuronpath.cost`), and 114 more per candidate that is scored in every layer.
     """
-    if search != "layer":
-        raise ValueError(f"search {search!r} is unknown; choose from layer")
+    if search not in SEARCHES:
+        raise ValueError(f"search {search!r} is unknown; choose from {', '.join(SEARCHES)}")
     if not 1 <= k <= model.config.mlp_dim:
         raise ValueError(f"k must be 1 to {model.config.mlp_dim} (the neurons of a layer), not {k}")
+    if shortlist_max < k:
+        raise ValueError(f"shortlist_max must be at least k = {k}, not {shortlist_max}")
     rows = internal_batch_size or default_rows(model, images.device)
     groups = image_groups(quadrature, rows, images, targets)
-    found = [_find(model, plain_forward(model, x), y, quadrature, k, rows) for x, y in groups]
-    whole = NeuronPath(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(NeuronPath)))
+    select = partial(_select_shortlist, most=shortlist_max, kappa=kappa) if search == "shortlist" else SELECT[search]
+    whole = NeuronPath.cat([_find(model, plain_forward(model, x), y, quadrature, k, rows, select) for x, y in groups])
     NonFiniteError.check(whole.margin, whole.score + whole.base_score)
     return whole
 
@@ -76,61 +106,67 @@ def activation_path(model: VisionTransformer, images: Tensor, k: int = 1) -> Ten
     return _activation_path(plain_forward(model, images), k)
 
 
-def choose(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest of `scores` (B, H), best first, ties by lowest index: (B, k), and the margin (B,).
-
-    Margin: (s_(k) - s_(k+1)) / max_j |s_j|; 0 if that maximum is 0, 1 if k = H, NaN if a score is not finite.
-    """
-    ranked, order = scores.sort(dim=-1, descending=True, stable=True)
-    largest = scores.abs().amax(-1)  # NaN where a score is NaN
-    if k == scores.shape[-1]:
-        margin = torch.ones_like(largest)
-    else:
-        margin = ((ranked[:, k - 1] - ranked[:, k]) / largest).where(largest != 0, 0)
-    return order[:, :k], margin.where(largest.isfinite(), torch.nan)
-
-
 def _find(
-    model: VisionTransformer, plain: Plain, targets: Tensor, quadrature: Quadrature, k: int, rows: int
+    model: VisionTransformer, plain: Plain, targets: Tensor, quadrature: Quadrature, k: int, rows: int, select
 ) -> NeuronPath:
     targets = resolve_targets(targets, plain.logits)
-    path, score, margin = _layer_search(model, plain, targets, quadrature, k, rows)
+    score, layers = _progressive_search(model, plain, targets, quadrature, k, rows, select)
+    path = torch.stack([layer.chosen for layer in layers], 1)
     base = _activation_path(plain, k)
     return NeuronPath(
         path=path,
         score=score,
         activation=_mean_activation(plain, path),
-        margin=margin,
+        margin=_stack(layer.margin for layer in layers),
         base_path=base,
         base_score=score_plain(model, plain, targets, base, quadrature, rows),
         base_activation=_mean_activation(plain, base),
         logits=plain.logits,
+        search_rank=_stack(layer.rank for layer in layers),
+        search_scored=_stack(layer.scored for layer in layers),
+        search_stopped=_stack(layer.stopped for layer in layers),
     )
 
 
-def _layer_search(model, plain, targets, quadrature, k, rows) -> tuple[Tensor, Tensor, Tensor]:
-    """Path (B, L, k), score (B,), margin (B, L)."""
-    parts = _search_prefixes(model, plain, targets, quadrature, rows)
+def _stack(layers: Iterable[Tensor | None]) -> Tensor | None:
+    layers = list(layers)
+    return None if layers[0] is None else torch.stack(layers, 1)
+
+
+def _progressive_search(model, plain, targets, quadrature, k, rows, select) -> tuple[Tensor, list[Choice]]:
+    """The found path's score (B,), and what `select` chose in each layer."""
+    parts = search_prefixes(model, plain, targets, quadrature, rows)
     S = torch.zeros_like(plain.hidden[0][..., 0])  # (B, N)
-    path, margin = [], []
+    layers = []
     for layer, h in enumerate(plain.hidden):
-        G, g = 0, 0
+        choice = select(parts, layer, S, h, k, rows)
         for prefix in parts:
-            prefix.enter(layer)
-            dG, dg = prefix.gradients()
-            G, g = G + dG, g + dg
-        scores = ((S[..., None] + h) * (G[..., None] + g)).sum(1)  # (B, H)
-        chosen, m = choose(scores, k)
-        for prefix in parts:
-            prefix.extend(chosen)
-        S = S + gather_neurons(h, chosen).sum(-1)
-        path.append(chosen)
-        margin.append(m)
+            prefix.extend(choice.chosen)
+        S = S + gather_neurons(h, choice.chosen).sum(-1)
+        layers.append(choice)
     G = sum(prefix.finish() for prefix in parts)
-    return torch.stack(path, 1), (S * G).mean(1), torch.stack(margin, 1)
+    return (S * G).mean(1), layers
 
 
-def _search_prefixes(model, plain, targets, quadrature, rows):
+def _select_layer(parts, layer, S, h, k, rows) -> Choice:
+    return Choice(*choose(layer_scores(parts, layer, S, h), k))
+
+
+def _select_shortlist(parts, layer, S, h, k, rows, most: int, kappa: float) -> Choice:
+    estimates = layer_scores(parts, layer, S, h, whole_layer=False)
+    return shortlist(estimates, k, partial(exact_scores, parts, S, h, rows), most, kappa)
+
+
+def _select_exhaustive(parts, layer, S, h, k, rows) -> Choice:
+    for prefix in parts:
+        prefix.enter(layer)
+    return Choice(*choose(exhaustive(len(h), h.shape[2], partial(exact_scores, parts, S, h, rows), h.device), k))
+
+
+SELECT = {"layer": _select_layer, "exhaustive": _select_exhaustive}
+
+
+def search_prefixes(model, plain, targets, quadrature, rows):
     if plain.hidden[0].shape[1] == 1:
         return prefixes(ForwardPrefix, model, plain, targets, quadrature, rows)
     keep = len(targets) * quadrature.steps <= rows

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .adaptive import NODES
 from .errors import printable
 from .records import label_files
 
@@ -46,9 +47,19 @@ class ScoreSummary(Summary):
         self.near_ties = 0
         self.sums = dict.fromkeys(scores, 0.0)
         self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
+        self.layers = self.capped = self.scored = self.deepest = 0  # of shortlists
+        self.nodes = self.diverged = 0  # of --quadrature auto
 
     def add(self, record: dict) -> None:
         super().add(record)
+        if "search_stopped" in record:
+            self.layers += len(record["search_stopped"])
+            self.capped += record["search_stopped"].count("cap")
+            self.scored += sum(record["search_scored"])
+            self.deepest = max(self.deepest, *record["search_rank"])
+        if "nodes" in record:
+            self.nodes += sum(n for n in NODES if n <= record["nodes"])
+            self.diverged += not record["converged"]
         for key in self.sums:
             self.sums[key] += record[key]
         margin, layer = min((margin, layer) for layer, margin in enumerate(record["margin"]))
@@ -65,7 +76,18 @@ class ScoreSummary(Summary):
         scores = " · ".join(f"{name} {self.mean(key):.4f}" for key, name in self.scores.items())
         smallest = ", ".join(f"{m:.1e} (layer {layer} of {printable(image)})" for m, layer, image in self.smallest)
         margins = f"smallest {smallest}; {self.near_ties} images below {NEAR_TIE:g}"
-        return [*super().lines(), ("mean JAS", scores), ("margins", margins)]
+        return [*super().lines(), ("mean JAS", scores), ("margins", margins), *self._search_lines()]
+
+    def _search_lines(self) -> list[tuple[str, str]]:
+        lines = []
+        if self.layers:
+            met = f"rule met in {100 * (1 - self.capped / self.layers):.1f} % of {self.layers} layers"
+            mean = f"{self.scored / self.layers:.1f} candidates scored on average"
+            lines.append(("shortlist", f"{met}, {mean}, chosen ones ranked {self.deepest} at the lowest"))
+        if self.nodes:
+            mean = f"{self.nodes / self.images:.2f} per image, repeats included"
+            lines.append(("nodes", f"{mean}; {self.diverged} images found another path even with {NODES[-1]}"))
+        return lines
 
 
 class EditSummary(Summary):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .errors import UserError, one_line
 from .methods import EDITED, METHODS
 from .metrics import Edited, Estimate, Missing, difference, estimate
+from .quadrature import describe
 from .records import label_files, read_results
 from .store import read_args
 
@@ -197,7 +198,7 @@ def markdown(found: dict) -> str:
 
 def _header(circumstances: dict, counts: list[int]) -> str:
     c = circumstances
-    rule = f"quadrature {c['quadrature']}, m = {c['steps']}" if c["quadrature"] else "quadrature unknown"
+    rule = describe(c["quadrature"], c["steps"]) if c["quadrature"] else "quadrature unknown"
     size = f"{c['img_size']} pixels, {c['preprocess']} preprocessing" if c["img_size"] else "image size unknown"
     n = (
         "no images"

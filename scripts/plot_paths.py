@@ -13,6 +13,7 @@ from neuronpath.cli import command
 from neuronpath.errors import UserError
 from neuronpath.options import ROOT, Parser, whole
 from neuronpath.plotting import plot_paths
+from neuronpath.quadrature import describe
 from neuronpath.records import read_results
 from neuronpath.store import read_args
 
@@ -31,7 +32,7 @@ def main() -> None:
     job, settings, _ = read_args(options.results / f"{options.input_prefix}.args.json")
     if not records or not job.startswith("joint_attr"):
         raise UserError(f"{options.results}: {len(records)} records of {job}; give the records of a joint_attr script")
-    rule = f"{settings['quadrature']} quadrature, m = {settings['ig_total_step']}"
+    rule = describe(settings["quadrature"], settings["ig_total_step"])
     H = settings["model_mlp_dim"]
     for file in plot_paths(records[: options.count], options.dataset_path, H, rule, options.output):
         print(f"picture     {file.resolve()}")

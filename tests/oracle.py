@@ -133,6 +133,40 @@ def search(model, image, target, rule, m, K):
     return path, margins
 
 
+def exact_scores(model, image, target, path, rule, m) -> list[float]:
+    """Of each neuron j of the layer after `path`: the score of both, j alone of its layer ramped with the path."""
+    hidden = [h.detach() for h in forward(model, image)[1]]
+    N, H = hidden[0].shape
+    scores = []
+    for j in range(H):
+        candidate = [*path, [j]]
+        S, G = torch.zeros(N).double(), torch.zeros(N).double()
+        for h, neurons in zip(hidden, candidate, strict=False):
+            for n in neurons:
+                S += h[:, n]
+        for alpha, weight in nodes_and_weights(rule, m):
+            clamped = ramp(hidden, candidate, alpha)
+            F = forward(model, image, clamped)[0][target]
+            for gradient, neurons in zip(torch.autograd.grad(F, clamped), candidate, strict=True):
+                for n in neurons:
+                    G += weight * gradient[:, n]
+        scores.append((S * G).sum().item())
+    return scores
+
+
+def exact_search(model, image, target, rule, m, K):
+    """Algorithm 1, every candidate alone: the path (L lists of K), the margins, and every layer's scores."""
+    path, margins, all_scores = [], [], []
+    for _ in range(model.config.depth):
+        scores = exact_scores(model, image, target, path, rule, m)
+        order = sorted(range(len(scores)), key=lambda j: -scores[j])  # stable: ties by lowest index
+        path.append(order[:K])
+        largest = max(map(abs, scores))
+        margins.append((scores[order[K - 1]] - scores[order[K]]) / largest if len(scores) > K else 1.0)
+        all_scores.append(scores)
+    return path, margins, all_scores
+
+
 def influence(model, image, target, rule, m):
     """Per layer Σ_k ω_k mean_t ∂F/∂h_j[t], (H,), by overwriting one layer at a time with its own activations."""
     influences = []

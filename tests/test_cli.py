@@ -370,6 +370,7 @@ class TestBadOptions:
         text = capsys.readouterr().out
         options = "dataset dataset_path output_dir output_prefix model_type pretrain_weight img_size preprocess target"
         options += " batch_size internal_batch_size ig_total_step quadrature search labels images_per_class device"
+        options += " shortlist_max"
         options += " no_cuda precision num_workers seed on_bad_image overwrite"
         assert all(f"--{option} " in text for option in options.split())
 

@@ -40,6 +40,15 @@ def test_mean_head_block_passes():
     assert block_passes(find_path, config, quadrature=q, internal_batch_size=10) <= 212 * 20  # prefix recomputed
 
 
+@pytest.mark.parametrize("C", [8, 32])
+def test_a_shortlist_adds_a_tail_per_candidate(C):
+    q, options = Quadrature("gauss-legendre", 3), {"search": "shortlist", "shortlist_max": C, "kappa": float("inf")}
+    expected = engine_flops(CONFIG, 3, candidates=C) / block_flops(CONFIG)
+    for rows in (None, 7):
+        found = block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=rows, **options)
+        assert found == pytest.approx(expected, rel=0.02)
+
+
 def test_the_analytic_counts_are_those_that_run():
     for m in (4, 20):
         q = Quadrature("gauss-legendre", m)

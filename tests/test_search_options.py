@@ -1,0 +1,148 @@
+"""--search, --shortlist_max and --quadrature auto as users meet them: records, resuming, summary, refusals."""
+
+import json
+
+import pytest
+import torch
+from helpers import ROOT, run_script
+from test_cli import messages, records
+
+import neuronpath
+from neuronpath import Quadrature, adaptive, candidates, cli, find_path, job
+from neuronpath.data import batches, open_dataset, preprocessing
+from neuronpath.extract import InfluencePattern, JointAttribution, TopKAttribution
+
+GL3 = ("--quadrature", "gauss-legendre", "--ig_total_step", 3)
+AUTO = ("--quadrature", "auto")
+
+
+@pytest.fixture
+def run(checkpoint, image_folder, tmp_path, capsys):
+    def run(*more, code=0, out="out", of=JointAttribution) -> str:
+        words = ["--dataset", "imagefolder", "--dataset_path", image_folder, "--pretrain_weight", checkpoint]
+        words += ["--num_workers", 0, "--precision", "fp64", "--output_dir", tmp_path / out, *more]
+        found = cli.command(lambda: job.main(of("cls"), "", [str(word) for word in words]))
+        stdout, stderr = capsys.readouterr()
+        assert found == code, stderr
+        if code == 2:
+            (message,) = messages(stderr)
+            return message
+        return stdout
+
+    run.model = neuronpath.load(checkpoint, dtype=torch.float64)
+    source = open_dataset("imagefolder", image_folder, 4)
+    (run.batch,) = batches(source, source.items, preprocessing("paper", run.model.config), 100)
+    run.out = tmp_path
+    run.records = lambda out="out": list(records(tmp_path / out).values())
+    run.labels = torch.tensor([item.label for item in run.batch.items])
+    return run
+
+
+@pytest.mark.parametrize("search", ["shortlist", "exhaustive"])
+def test_records_hold_what_the_search_finds(run, search):
+    text = run(*GL3, "--search", search)
+    found = find_path(run.model, run.batch.images.double(), run.labels, Quadrature("gauss-legendre", 3), 1, search)
+    for i, record in enumerate(run.records()):
+        assert record["ja"] == found.path[i].tolist()
+        assert record["ja_score"] == pytest.approx(found.score[i].item(), rel=1e-9)
+        extra = {key for key in record if key.startswith("search") or key in ("nodes", "converged")}
+        if search == "exhaustive":
+            assert not extra
+            continue
+        assert extra == {"search_rank", "search_scored", "search_stopped"}
+        assert record["search_rank"] == found.search_rank[i].tolist()
+        assert record["search_scored"] == found.search_scored[i].tolist()
+        assert record["search_stopped"] == [candidates.STOPPED[j] for j in found.search_stopped[i]]
+        ranks = zip(record["search_rank"], record["search_scored"], strict=True)
+        assert all(1 <= rank <= scored for rank, scored in ranks)
+    assert ("rule met in" in text) == (search == "shortlist")
+    assert "0 new, 11 from earlier" in run(*GL3, "--search", search)
+
+
+def test_layer_records_are_as_they_were(run):
+    run(*GL3)
+    assert all("nodes" not in record and "search_rank" not in record for record in run.records())
+    settings = json.loads((run.out / "out/imgnet_all.args.json").read_text())["settings"]
+    assert settings["search"] == "layer"
+    assert not {"shortlist_max", "shortlist_kappa", "auto_threshold"} & settings.keys()
+
+
+def test_the_cap_of_the_shortlist(run):
+    run(*GL3, "--search", "shortlist", "--shortlist_max", 2)
+    scored = [count for record in run.records() for count in record["search_scored"]]
+    assert set(scored) == {2}
+    assert {word for record in run.records() for word in record["search_stopped"]} <= {"rule", "cap"}
+
+
+def test_what_a_resumed_run_must_agree_with(run, monkeypatch):
+    shortlist = (*GL3, "--search", "shortlist")
+    run(*shortlist, "--labels", 0)
+    assert "search" in run(*GL3, "--labels", 0, code=2)
+    assert "shortlist_max" in run(*shortlist, "--labels", 0, "--shortlist_max", 9, code=2)
+    monkeypatch.setattr(candidates, "KAPPA", 50.0)
+    assert "shortlist_kappa" in run(*shortlist, "--labels", 0, code=2)
+    run(*AUTO, "--labels", 0, out="auto")
+    monkeypatch.setattr(adaptive, "THRESHOLD", 0.5)
+    assert "auto_threshold" in run(*AUTO, "--labels", 0, out="auto", code=2)
+    assert "quadrature" in run(*GL3, "--labels", 0, out="auto", code=2)
+
+
+@pytest.mark.parametrize(("key", "value"), [("search_rank", [1]), ("search_stopped", "rule"), ("search_scored", None)])
+def test_a_broken_record_is_not_gone_on_from(run, key, value):
+    run(*GL3, "--search", "shortlist", "--labels", 1)
+    file = run.out / "out/imgnet_all-1.rlt.jsonl"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}) + "\n")
+    assert key in run(*GL3, "--search", "shortlist", "--labels", 1, code=2)
+
+
+@pytest.mark.parametrize("more", [(), ("--search", "shortlist")])
+def test_auto_records_its_nodes(run, more):
+    text = run(*AUTO, *more)
+    images, search = run.batch.images.double(), more[-1] if more else "layer"
+    found = adaptive.find_path_auto(run.model, images, run.labels, search=search)
+    for i, record in enumerate(run.records()):
+        assert record["ja"] == found.path[i].tolist()
+        assert (record["nodes"], record["converged"]) == (found.nodes[i].item(), found.converged[i].item())
+    spent = {4: 4, 8: 12, 16: 28}
+    mean = sum(spent[record["nodes"]] for record in run.records()) / len(run.records())
+    assert f"{mean:.2f} per image" in text
+    settings = json.loads((run.out / "out/imgnet_all.args.json").read_text())["settings"]
+    assert (settings["quadrature"], settings["ig_total_step"]) == ("auto", None)
+    assert "0 new, 11 from earlier" in run(*AUTO, *more)
+
+
+def test_top_k_takes_them_too(run):
+    run(*AUTO, "--search", "shortlist", "--topK", 3, "--labels", 3, of=TopKAttribution)
+    for record in run.records():
+        assert all(len(layer) == 3 for layer in record["ja"])
+        assert min(record["search_rank"]) >= 3
+    assert "--topK" in run(*GL3, "--search", "shortlist", "--shortlist_max", 2, "--topK", 3, code=2, of=TopKAttribution)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ((*AUTO, "--ig_total_step", 20), "--ig_total_step"),
+        (("--shortlist_max", 16), "--shortlist_max"),
+        (("--search", "exhaustive", "--shortlist_max", 16), "--shortlist_max"),
+        (("--search", "shortlist", "--shortlist_max", 0), "--shortlist_max"),
+        (("--search", "best"), "--search"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(run, more, word):
+    assert word in run(*more, code=2)
+    assert not (run.out / "out").exists()
+
+
+def test_the_influence_pattern_takes_neither(run):
+    assert "auto" in run(*AUTO, code=2, of=InfluencePattern)
+    assert "--search" in run("--search", "shortlist", code=2, of=InfluencePattern)
+
+
+def test_the_picture_and_the_table_read_records_of_auto(run, image_folder, tmp_path):
+    run(*AUTO, out="ja/tiny")
+    given = ("--results", tmp_path / "ja/tiny", "--dataset_path", image_folder, "--output", tmp_path / "picture")
+    assert run_script("scripts/plot_paths.py", *given).returncode == 0
+    table = run_script("scripts/table.py", "--results", tmp_path, "--measures", "score", cwd=ROOT)
+    assert table.returncode == 0, table.stderr
+    assert "quadrature auto, 9 pixels" in table.stdout

@@ -1,0 +1,81 @@
+"""The parts of scripts/study_search.py on tiny models: what they count is what the searches find."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_model, tiny_config
+
+from neuronpath import Quadrature, find_path, find_path_auto, search_report, search_study
+from neuronpath.adaptive import NODES
+from neuronpath.checkpoint import save
+
+IMAGES = 4
+
+
+def make(pool: str = "cls"):
+    config, generator = tiny_config(pool, depth=3), torch.Generator().manual_seed(1)
+    x = torch.randn(IMAGES, 3, config.img_size, config.img_size, generator=generator, dtype=torch.float64)
+    return random_model(config), x, torch.arange(IMAGES) % config.num_classes
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_scores_of_all_candidates_lead_the_exhaustive_path_and_are_kept(pool, tmp_path):
+    arguments, file = make(pool), tmp_path / "kept/scores.npz"
+    scores = search_study.every_score(*arguments, file)
+    assert torch.equal(torch.from_numpy(np.load(file)["scores"]), scores)
+    exact = find_path(*arguments, search_study.THREE, search="exhaustive")
+    assert torch.equal(scores[:, 2].argmax(-1), exact.path[..., 0])
+    layer, short = (find_path(*arguments, search_study.THREE, search=s) for s in ("layer", "shortlist"))
+    assert torch.equal(scores[:, 0, 0].argmax(-1), layer.path[:, 0, 0])  # the first layer has no prefix to differ in
+    found = search_study.per_layer(scores, most=64)
+    same = (short.path == exact.path)[..., 0].long().cumprod(1)
+    clear = torch.cat((torch.ones_like(same[:, :1]), same[:, :-1]), 1).bool()  # the prefix is the exhaustive one's
+    counted = torch.tensor([[miss["image"], miss["layer"]] for miss in found["shortlist"]["misses"]]).reshape(-1, 2)
+    assert (clear & ~same.bool()).nonzero().tolist() == [m for m in counted.tolist() if clear[tuple(m)]]
+    kept = search_study.whole_paths(*arguments, scores)
+    assert kept["exhaustive"]["agree"] == 1
+    assert kept["layer"]["agree"] == (layer.path == exact.path).all(1).double().mean()
+
+
+def test_a_shortlist_is_replayed_from_the_scores():
+    estimate = torch.linspace(1, 0, 40).expand(2, 3, 40)
+    exact = estimate.clone()
+    exact[0, 1, 30] = 2  # not to be foreseen
+    exact[1, 2, 3] = 1.05
+    found = search_study.per_layer(torch.stack((estimate, estimate, exact), 1))
+    assert found["layers"] == 6
+    assert found["layer"] == found["estimate"] == {"agree": 4 / 6, "among_first_8": 5 / 6, "lowest_rank": 31}
+    assert found["shortlist"]["agree"] == 5 / 6
+    assert [(m["image"], m["layer"], m["rank"]) for m in found["shortlist"]["misses"]] == [(0, 1, 31)]
+    assert found["shortlist"]["stopped"] == {"rule": 6, "cap": 0, "all": 0}
+    assert {row["agree"] for row in search_study.calibration(torch.stack((estimate,) * 3, 1))} == {1}
+
+
+@pytest.mark.parametrize("threshold", [0, 0.02, 0.05, 1.1])
+def test_auto_is_replayed_from_its_rules(threshold):
+    arguments = make()
+    by_nodes = {m: find_path(*arguments, Quadrature("gauss-legendre", m)) for m in NODES}
+    found, expected = search_study.auto(by_nodes, threshold), find_path_auto(*arguments, threshold=threshold)
+    assert torch.equal(found["path"], expected.path)
+    assert found["not_converged"] == (~expected.converged).sum()
+    spent = sum(m * (expected.nodes >= m) for m in NODES)
+    assert found["mean_nodes"] == spent.double().mean()
+
+
+def test_the_whole_study_and_its_report(tmp_path, monkeypatch):
+    """On two random images per part, under the names of the digits."""
+    model, x, y = make()
+    save(model.float(), tmp_path / "tiny.npz")
+    monkeypatch.setattr(search_report, "load_images", lambda root, config: (x.float(), y))
+    found = {"tiny": search_report.run(tmp_path / "tiny.npz", tmp_path, 1, 1, tmp_path / "kept")}
+    again = json.loads(json.dumps(found, allow_nan=False))
+    text = search_report.markdown(again)
+    assert "| exhaustive | 100.0 %" in text
+    assert "| gauss-legendre | 8 |" in text
+    assert all(file.stat().st_size > 1000 for file in search_report.draw(again, tmp_path / "study"))
+    rules = again["tiny"]["quadrature"]["rules"]
+    assert rules["gauss-legendre"]["16"] >= rules["left"]["8"] >= 0
+    passes = [cost["block_passes"] for cost in again["tiny"]["costs"].values()]
+    assert max(passes) == again["tiny"]["costs"]["exhaustive, Gauss-Legendre 3"]["block_passes"]
