@@ -4,10 +4,10 @@
     python scripts/benchmark.py --tables sizes                            # default --internal_batch_size against others
     python scripts/benchmark.py --tables rules --model_types ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16 --device cuda
 
-Random weights, fp32, 4 images. The first takes about 50 minutes on two cores, 10 with --batch_size 1 --repeats 3: expect
-the engine at the same nodes about 2.3 times, with Gauss-Legendre 4 about 11 times and an exact shortlist of 8 about twice
-as fast as the plain search; the Influence Pattern in one pass about 8 times as fast as layer by layer. The second: the
-default within 10 % of the best.
+Random weights, fp32, 4 images. The first takes about 50 minutes on two cores, 10 with --batch_size 1 --repeats 3:
+expect the engine at the same nodes about 2.3 times, with Gauss-Legendre 4 about 11 times and an exact shortlist of 8
+about twice as fast as the plain search; the Influence Pattern in one pass about 8 times as fast as layer by layer. The
+second: the default within 10 % of the best.
 """
 
 import sys
