@@ -38,13 +38,7 @@ def add_records(parser: opt.Parser) -> None:
         help="whose paths. ja: the neuron path; base: the most active neurons; influence_pattern, from a folder of its "
         "own records (default: %(default)s)",
     )
-    group.add_argument(
-        "--input_prefix",
-        type=opt.file_name,
-        default="imgnet_all",
-        metavar="NAME",
-        help="file names of the records begin with it (default: %(default)s)",
-    )
+    opt.add_input_prefix(group)
     group.add_argument(
         "--mlp_dim",
         type=opt.whole(1, MOST_UNITS),

@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from tqdm import tqdm
 
-from .errors import UserError, disk_full, one_line
+from .errors import writing
 from .methods import METHODS
 from .plotting import escaped, write_caption
 from .similarity import Classes, modes, most_frequent
@@ -91,17 +91,13 @@ def _draw_class(axes: Axes, paths: np.ndarray, num_neurons: int, colour: str) ->
 def save_pages(classes: Classes, directory: Path) -> list[Path]:
     """Figure 4 of every class: a page each of freq-figure-all.pdf, and `directory`/freq-figure-all/<label>.png."""
     book, folder = directory / "freq-figure-all.pdf", directory / "freq-figure-all"
-    try:
+    with writing(directory):
         folder.mkdir(parents=True, exist_ok=True)
         with PdfPages(book) as pages:
             for label in tqdm(classes.labels, desc="figures", unit="class", dynamic_ncols=True):
                 figure = plot_classes(classes, [label])
                 figure.savefig(pages, format="pdf")
                 figure.savefig(folder / f"{label}.png", dpi=150)
-    except OSError as e:
-        if disk_full(e):
-            raise
-        raise UserError(f"{directory}: cannot be written ({one_line(e)}); choose another --output_dir") from e
     return [book, folder]
 
 

@@ -67,10 +67,12 @@ class ImageSet:
     def read(self, item: Item) -> Image.Image:
         if self.arrays is not None:
             return Image.fromarray(self.arrays[int(item.image)])
-        file = self.root / item.image
-        with Image.open(file) as image:
-            image.verify()  # a PNG's checksums, which decoding does not compare
-        return Image.open(file)
+        image = Image.open(self.root / item.image)
+        if image.format == "PNG":
+            with image:
+                image.verify()  # its checksums, which decoding does not compare; it must be opened anew then
+            image = Image.open(self.root / item.image)
+        return image
 
     def select(self, labels: Sequence[int] | None = None, images_per_class: int | None = None) -> list[Item]:
         """The first `images_per_class` items of each of `labels`; all where None. UserError if none is left."""

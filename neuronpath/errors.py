@@ -1,6 +1,9 @@
 """What can go wrong by the user's hand or the machine's, each with the exit code of the commands."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -39,3 +42,14 @@ def out_of_memory(error: BaseException) -> bool:
 
 def disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def writing(place: Path, advice: str = "; choose another --output_dir") -> Iterator[None]:
+    """What fails inside, in writing to `place`, is a UserError; a full disk stays what it is."""
+    try:
+        yield
+    except OSError as e:
+        if disk_full(e):
+            raise
+        raise UserError(f"{place}: cannot be written ({one_line(e)}){advice}") from e

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .data import DECODING_ERRORS, ImageSet, Item, open_dataset
-from .errors import UserError, disk_full, one_line
+from .errors import UserError, one_line, writing
 from .names import safe_name
 from .similarity import Classes
 
@@ -24,12 +24,8 @@ def export_classes(options: Namespace, classes: Classes) -> list[tuple[Path, int
     items = source.select(classes.labels, options.count)
     for label in tqdm(classes.labels, desc="images", unit="class", disable=None, leave=False):
         folder = options.output_dir / f"{label}_{safe_name(source.classes[label])}"
-        try:
+        with writing(folder):
             written.append((folder, export_images(source, [item for item in items if item.label == label], folder)))
-        except OSError as e:
-            if disk_full(e):
-                raise
-            raise UserError(f"{folder}: cannot be written ({one_line(e)}); choose another --output_dir") from e
     return written
 
 

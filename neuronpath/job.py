@@ -111,7 +111,8 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
         labels=labels,
     ) as store:
         resumed = summary.images
-        skipped = [_skipped(item, reason) for item, reason in impossible.items() if item not in set(items)]
+        computed = set(items)
+        skipped = [_skipped(item, reason) for item, reason in impossible.items() if item not in computed]
         try:
             _run(job, model, source, store, summary, len(items), impossible, skipped)
         finally:

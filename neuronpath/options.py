@@ -261,6 +261,10 @@ def add_paths(parser: Parser, folder: str, *controls: str) -> None:
         group.add_argument(
             option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{default}/<model>)"
         )
+    add_input_prefix(group)
+
+
+def add_input_prefix(group) -> None:
     group.add_argument(
         "--input_prefix",
         type=file_name,

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from .data import DECODING_ERRORS
-from .errors import UserError, disk_full, one_line
+from .errors import UserError, one_line, writing
 from .methods import METHODS
 
 SMALL = 8  # type, in points
@@ -80,14 +80,10 @@ def _draw_path(axes, record: dict, key: str, name: str, colour: str, largest: fl
 def save(figure: Figure, file: Path) -> list[Path]:
     """Write `file` with the endings .png and .pdf added, and return both."""
     written = [file.with_name(file.name + ending) for ending in (".png", ".pdf")]
-    try:
+    with writing(file, advice=""):
         file.parent.mkdir(parents=True, exist_ok=True)
         for target in written:
             figure.savefig(target, dpi=150)
-    except OSError as e:
-        if disk_full(e):
-            raise
-        raise UserError(f"{file}: cannot be written ({one_line(e)})") from e
     return written
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .checkpoint import load, sha256
 from .data import ImageSet, Item, batches, open_dataset, preprocessing
-from .errors import UserError, disk_full, one_line, printable
+from .errors import UserError, printable, writing
 from .methods import METHODS
 from .model import VisionTransformer
 from .records import join, label_files, read_label
@@ -237,15 +237,11 @@ def check_confusion(options: Namespace, classes: Classes, settings: dict) -> tup
 def write(directory: Path, labels: list[int], pairs: dict, **matrices: np.ndarray) -> list[Path]:
     """labels.json, pair_sim.json and NAME.npy of each of `matrices`; all of them."""
     written = [directory / "labels.json", directory / "pair_sim.json"]
-    try:
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for file, value in zip(written, (labels, pairs), strict=True):
             file.write_text(json.dumps(value, allow_nan=False) + "\n")
         for name, matrix in matrices.items():
             written.append(directory / f"{name}.npy")
             np.save(written[-1], matrix)
-    except OSError as e:
-        if disk_full(e):
-            raise
-        raise UserError(f"{directory}: cannot be written ({one_line(e)}); choose another --output_dir") from e
     return written

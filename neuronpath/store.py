@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from .data import Item
-from .errors import UserError, disk_full, one_line
+from .errors import UserError, one_line, writing
 from .interrupts import held
 from .locks import Locks
 from .records import UNFINISHED, label_file, label_files, parse_lines
@@ -147,17 +147,9 @@ class Store:
                 warnings.warn(f"{file}: its records were made with other versions ({changed})", stacklevel=4)
 
     def _lock(self) -> Locks:
-        try:
+        with writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             return Locks(self.directory, self.prefix, self.labels)
-        except OSError as e:
-            raise self._unwritable(e) from e
-
-    def _unwritable(self, error: OSError) -> Exception:
-        """What to raise for it."""
-        if disk_full(error):
-            return error
-        return UserError(f"{self.directory}: cannot be written ({one_line(error)}); choose another --output_dir")
 
     def _read_all(self, known: list[Item], wanted: set[str], check: Callable, earlier: Callable) -> dict[int, int]:
         """Take note of the records that are there; per label how many bytes of its file they are."""
@@ -196,18 +188,12 @@ class Store:
 
     def _open(self, overwrite: bool, ends: dict[int, int]) -> None:
         """The first writes: everything has been checked."""
-        try:
-            with self._locks.settings():
-                self._settle_args(overwrite)  # again: another process may have been first
-                if overwrite:
-                    self._begin_twins()
-                if overwrite or not self.args_file.exists():
-                    _replace(
-                        self.args_file,
-                        json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-                    )
-        except OSError as e:
-            raise self._unwritable(e) from e
+        with writing(self.directory), self._locks.settings():
+            self._settle_args(overwrite)  # again: another process may have been first
+            if overwrite:
+                self._begin_twins()
+            if overwrite or not self.args_file.exists():
+                _replace(self.args_file, json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         for label, end in ends.items():
             file = self._working(label)
             if file.exists() and file.stat().st_size > end:

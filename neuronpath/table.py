@@ -200,13 +200,7 @@ def _header(circumstances: dict, counts: list[int]) -> str:
     c = circumstances
     rule = describe(c["quadrature"], c["steps"]) if c["quadrature"] else "quadrature unknown"
     size = f"{c['img_size']} pixels, {c['preprocess']} preprocessing" if c["img_size"] else "image size unknown"
-    n = (
-        "no images"
-        if not counts
-        else f"n = {counts[0]}"
-        if counts[0] == counts[-1]
-        else f"n = {counts[0]} to {counts[-1]}"
-    )
+    n = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}" if counts else "no images"
     return f"{rule}, {size}, {n}"
 
 

@@ -135,23 +135,8 @@ def search(model, image, target, rule, m, K):
 
 def exact_scores(model, image, target, path, rule, m) -> list[float]:
     """Of each neuron j of the layer after `path`: the score of both, j alone of its layer ramped with the path."""
-    hidden = [h.detach() for h in forward(model, image)[1]]
-    N, H = hidden[0].shape
-    scores = []
-    for j in range(H):
-        candidate = [*path, [j]]
-        S, G = torch.zeros(N).double(), torch.zeros(N).double()
-        for h, neurons in zip(hidden, candidate, strict=False):
-            for n in neurons:
-                S += h[:, n]
-        for alpha, weight in nodes_and_weights(rule, m):
-            clamped = ramp(hidden, candidate, alpha)
-            F = forward(model, image, clamped)[0][target]
-            for gradient, neurons in zip(torch.autograd.grad(F, clamped), candidate, strict=True):
-                for n in neurons:
-                    G += weight * gradient[:, n]
-        scores.append((S * G).sum().item())
-    return scores
+    N, H = forward(model, image)[1][0].shape
+    return [N * jas(model, image, target, [*path, [j]], rule, m) for j in range(H)]
 
 
 def exact_search(model, image, target, rule, m, K):

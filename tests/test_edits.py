@@ -12,6 +12,8 @@ import pytest
 import torch
 from helpers import NUM_CLASSES, ROOT, random_model, run_script, tiny_config
 from test_cli import IMAGES, contents, messages, records
+from test_cli import Run as SearchRun
+from test_search import CONFIGS
 
 import neuronpath
 from neuronpath import cli, job
@@ -25,13 +27,7 @@ FOLDER = "experiments/quantitative-comparison/manipulation"
 SCRIPTS = {"cls": f"{FOLDER}/ViT/edit.py", "mean": f"{FOLDER}/MAE/edit.py"}
 LABELS = {image: int(image[5]) for image in IMAGES}
 STEPS = 2
-SHAPES = {
-    "cls": tiny_config("cls"),
-    "mean": tiny_config("mean"),
-    "cls-2": tiny_config("cls", patch_size=2, img_size=4, width=18, depth=3, num_heads=2, mlp_dim=25, num_classes=7),
-    "one-layer": tiny_config("cls", depth=1),
-    "one-layer-mean": tiny_config("mean", depth=1),
-}
+SHAPES = {**CONFIGS, "one-layer-mean": tiny_config("mean", depth=1)}
 B = 5
 
 
@@ -302,7 +298,7 @@ def change(file: Path, line: int, **changes) -> None:
     file.write_text("".join(json.dumps(record) + "\n" for record in found))
 
 
-class Run:
+class Run(SearchRun):
     """The edit command, in this process; `ja` holds the paths."""
 
     def __init__(self, checkpoint: Path, images: Path, tmp_path: Path, capsys, pool: str = "cls"):
@@ -329,15 +325,6 @@ class Run:
         assert found == code, self.stderr
         assert "Traceback" not in self.stderr
         return "\n".join(messages(self.stderr)) if code == 2 else stdout
-
-    def refused(self, *more, **changes) -> str:
-        """Expect one line on stderr and nothing written; that line."""
-        message = self(*more, code=2, **changes)
-        assert "\n" not in message
-        assert "usage:" not in message
-        assert len(message) > 20
-        assert not self.out.exists()
-        return message
 
     def search(self, kind=JointAttribution, out=None, *more) -> None:
         """The records of the search itself."""

@@ -13,17 +13,8 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../../../../.." && pwd)
 source "$ROOT/scripts/enter.sh"
 manipulation=$ROOT/topK/experiments/quantitative-comparison/manipulation
-
-images=()
-if [ -z "${DATASET:-}" ]; then # the embedded default: what scripts/demo.sh has made
-    DATASET=digits
-    images=(--images_per_class "${IMAGES_PER_CLASS:-10}")
-fi
-PRETRAIN_WEIGHT=${PRETRAIN_WEIGHT:-$ROOT/ckpt/ViT-digits.npz}
-MODEL_TYPE=${MODEL_TYPE:-auto}
-model=$MODEL_TYPE
-[ "$model" != auto ] || model=$(basename "${PRETRAIN_WEIGHT%.*}")
-RESULTS=${RESULTS:-$ROOT/results/demo}
+kind=ViT
+source "$ROOT/scripts/edit_defaults.sh"
 
 for depth in ${DEPTHS:-all}; do
     for tokens in ${TOKENS:-cls all}; do
@@ -36,10 +27,7 @@ for depth in ${DEPTHS:-all}; do
                     [ ! "$PRETRAIN_WEIGHT" -nt "$out/imgnet_all.args.json" ] || again=(--overwrite)
                     python "$manipulation/ViT/edit.py" ${again[@]+"${again[@]}"} --edit_operation prune --method "$method" \
                         --topK "$k" --mask_proportion "$p" --prune_tokens "$tokens" ${layers[@]+"${layers[@]}"} \
-                        --dataset "$DATASET" ${DATASET_PATH:+--dataset_path "$DATASET_PATH"} \
-                        ${images[@]+"${images[@]}"} --pretrain_weight "$PRETRAIN_WEIGHT" --model_type "$MODEL_TYPE" \
-                        --ja_path "${JA_PATH:-$RESULTS/ja_top5/$model}" \
-                        --influence_pattern_path "${INFLUENCE_PATTERN_PATH:-$RESULTS/influence_pattern/$model}" \
+                        "${given[@]}" --ja_path "${JA_PATH:-$RESULTS/ja_top5/$model}" \
                         --output_dir "$out" "$@"
                 done
             done
