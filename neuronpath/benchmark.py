@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from ml_collections import ConfigDict
 from torch import Tensor
 
 from .cost import CountFlops, block_flops, engine_flops, plain_flops
+from .devices import synchronize
 from .influence import layer_influence
 from .model import VisionTransformer
 from .quadrature import Quadrature
@@ -100,16 +100,17 @@ def search_flops(model: VisionTransformer, steps: int) -> int:
     return steps * counter.flops
 
 
-def compare(runs: dict[str, Contender], config: ConfigDict, images: Tensor, repeats: int) -> str:
+def compare(runs: dict[str, Contender], model: VisionTransformer, images: int, repeats: int) -> str:
     """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
+    weight = model.blocks[0].mlp.fc1.weight
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rates, peak = [], {}
     for name in runs:  # the warm-up
-        peak[name] = _peak_memory(images.device, runs[name].run)
+        peak[name] = _peak_memory(weight.device, runs[name].run)
     for _ in range(repeats):
-        rates.append(product_rate(images))
+        rates.append(product_rate(weight))
         for name, contender in runs.items():
-            seconds[name].append(_time(images.device, contender.run))
+            seconds[name].append(_time(weight.device, contender.run))
     first = next(iter(runs))
     lines = [
         "| | s/image | images/s | speed-up, median (least-most) | block passes/image | share of product rate "
@@ -118,12 +119,12 @@ def compare(runs: dict[str, Contender], config: ConfigDict, images: Tensor, repe
     ]
     for name, contender in runs.items():
         ratios = sorted(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
-        each = statistics.median(seconds[name]) / len(images)
-        shares = [contender.flops * len(images) / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
+        each = statistics.median(seconds[name]) / images
+        shares = [contender.flops * images / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
         lines.append(
             f"| {name} | {each:.3g} | {1 / each:.3g} "
             f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
-            f"| {contender.flops / block_flops(config):.0f} | {100 * statistics.median(shares):.0f} % "
+            f"| {contender.flops / block_flops(model.config):.0f} | {100 * statistics.median(shares):.0f} % "
             f"| {peak[name] / GIB:.2f} GiB |"
         )
     lines.append(f"\nproduct rate: {statistics.median(rates) / 1e9:.0f} GFLOP/s, median of {repeats}\n")
@@ -140,16 +141,11 @@ def product_rate(like: Tensor, size: int | None = None) -> float:
 
 
 def _time(device: torch.device, run: Callable) -> float:
-    _synchronize(device)
+    synchronize(device)
     started = time.perf_counter()
     run()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _peak_memory(device: torch.device, run: Callable) -> float:

@@ -205,7 +205,7 @@ def _top1(options: Namespace, model, source, items: list[Item], preprocess: str)
             bar.update(len(batch.items) + len(batch.bad))
             if not batch.items:
                 continue
-            logits = model(batch.images.to(options.device, options.dtype))
+            logits = model(batch.images.to(options.device, model.dtype))
             for item, good in zip(batch.items, logits.isfinite().all(-1).tolist(), strict=True):
                 if not good:
                     why = "its logits are not finite; check the checkpoint, or use --precision fp64"

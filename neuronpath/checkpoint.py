@@ -93,7 +93,8 @@ def load(
     `model_type`: a name of `neuronpath.configs.CONFIGS`, which the file must then match, or "auto": every dimension
     is read from the arrays. `img_size` in pixels: a named model's own (224) and for "auto" the file's where not
     given; another size than the file's resizes the position grid. The number of classes is the head's. `num_heads`
-    is for `.pth` and `.safetensors` files that do not tell and whose width is no public one.
+    is for `.pth` and `.safetensors` files that do not tell and whose width is no public one. `dtype` as of
+    `VisionTransformer.set_dtype`.
     Raises UserError with one line naming the file and all that is missing, left over or of the wrong shape; HeadError
     where `pool` ("cls" or "mean") is given and the head is of the other kind.
     """
@@ -115,7 +116,7 @@ def load(
             side = model.config.img_size // model.config.patch_size
             tensor = torch.from_numpy(resize_positions(tensor.float().numpy(), side))
         view.detach().copy_(tensor)
-    return model.requires_grad_(False).eval().to(device, dtype)
+    return model.requires_grad_(False).eval().set_dtype(dtype).to(device)
 
 
 def save(model: VisionTransformer, checkpoint: str | Path) -> None:

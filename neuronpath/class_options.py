@@ -91,9 +91,7 @@ def add_weights(parser: opt.Parser) -> None:
     group.add_argument(
         "--batch_size", type=opt.whole(1), default=10, metavar="N", help="images per batch (default: %(default)s)"
     )
-    group.add_argument(
-        "--device", type=opt.device, default="auto", metavar="NAME", help="cpu, cuda, cuda:N (default: auto)"
-    )
+    opt.add_device(group)
 
 
 def settle(options: Namespace) -> dict:

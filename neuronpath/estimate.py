@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from .devices import synchronize
 from .edits import edit, enhance, remove
 from .influence import influence_path
 from .model import VisionTransformer
@@ -55,8 +56,7 @@ def _seconds(run: Callable, device: torch.device) -> float:
     for _ in range(2):
         started = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         seconds = time.perf_counter() - started
         if seconds > LONG:
             break

@@ -12,7 +12,7 @@ from .job import Job
 from .prefix import probability, resolve_targets
 from .quadrature import AUTO, Quadrature
 from .search import NeuronPath, find_path
-from .summary import ScoreSummary
+from .summary import NEAR_TIES, ScoreSummary
 
 
 class Extraction(Job):
@@ -54,7 +54,7 @@ class Extraction(Job):
         return items, {}
 
     def summary(self) -> ScoreSummary:
-        return ScoreSummary(self.scores)
+        return ScoreSummary(self.scores, NEAR_TIES[self.options.precision])
 
     @property
     def k(self) -> int:

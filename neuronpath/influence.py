@@ -62,7 +62,7 @@ def layer_influence(
         scaled = alpha.repeat(B)[:, None, None, None] * images.repeat_interleave(len(alpha), 0)
         total = total + _written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight)
     # fc2 is linear: its transpose is applied once, to the mean over tokens and nodes.
-    return [g @ block.mlp.fc2.weight for g, block in zip(total, model.blocks, strict=True)]
+    return [g @ block.mlp.fc2.weight.to(g.dtype) for g, block in zip(total, model.blocks, strict=True)]
 
 
 @torch.enable_grad()
@@ -71,7 +71,7 @@ def _written_gradients(model: VisionTransformer, images: Tensor, targets: Tensor
     z, written = model.embed(images), []
     for layer, block in enumerate(model.blocks):
         a = block.attend(z, model.queries(layer))
-        out = block.project(block.hidden(a))
+        out = block.project(block.hidden(a)).to(z.dtype)
         if layer == 0:
             out = out.detach().requires_grad_()  # the backward pass ends here
         written.append(out)

@@ -214,7 +214,7 @@ def _skipped(item: Item, reason: str) -> dict:
 
 def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
     options = job.options
-    images = batch.images.to(options.device, options.dtype, non_blocking=True)
+    images = batch.images.to(options.device, model.dtype, non_blocking=True)
     try:
         while True:
             try:

@@ -80,7 +80,9 @@ class Edit(Job):
             k, H = max(sizes, default=0), model.config.mlp_dim
             if 2 * k > H:
                 raise UserError(f"--method random: paths of {k} of {H} neurons per layer leave too few to draw from")
-            self.double = copy.deepcopy(model).double()  # ranks in fp32 would depend on the batch size
+            # Ranks in fp32 would depend on the batch size; mps has no float64.
+            where = "cpu" if self.options.device.type == "mps" else self.options.device
+            self.double = copy.deepcopy(model).to(where).double()
         return items, missing
 
     def read_paths(self, model, source, items):
@@ -123,7 +125,7 @@ class Edit(Job):
         return records
 
     def _draws(self, items: list[Item], images: Tensor, paths: list, seed: int) -> list[Tensor]:
-        parts = images.double().split(self.options.internal_batch_size)
+        parts = images.to(self.double.pos_embed.device).double().split(self.options.internal_batch_size)
         hidden = [plain_forward(self.double, part).hidden for part in parts]
         sums = torch.cat([torch.stack([h.sum(1) for h in layers], 1) for layers in hidden])  # (B, L, H)
         drawn = [

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` with its own forward-mode rule: a tangent passes through the weight alone.
+    """`F.linear` in the weight's dtype, with its own forward-mode rule: a tangent passes through the weight alone.
 
     PyTorch's rule also multiplies by the weight's tangent, which is zero here: three products where two do.
     """
     x, tangent = forward_ad.unpack_dual(x)
-    y = F.linear(x, weight, bias)
-    return y if tangent is None else forward_ad.make_dual(y, F.linear(tangent, weight))
+    y = F.linear(x.to(weight.dtype), weight, bias)
+    return y if tangent is None else forward_ad.make_dual(y, F.linear(tangent.to(weight.dtype), weight))
 
 
 class Linear(nn.Linear):
@@ -128,6 +128,19 @@ class VisionTransformer(nn.Module):
         else:
             self.fc_norm = LayerNorm(D)
         self.head = Linear(D, config.num_classes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of images, residual streams, logits and scores; the blocks' products may be in another."""
+        return self.pos_embed.dtype
+
+    def set_dtype(self, dtype: torch.dtype) -> "VisionTransformer":
+        """float32 or float64 throughout, or bfloat16: the blocks' linear layers and attention, all else float32."""
+        self.to(torch.float32 if dtype == torch.bfloat16 else dtype)
+        for module in self.blocks.modules():
+            if isinstance(module, Linear):
+                module.to(dtype)
+        return self
 
     @property
     def neuron_tokens(self) -> slice:

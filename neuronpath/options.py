@@ -11,13 +11,13 @@ import torch
 from .candidates import SHORTLIST_MAX
 from .configs import CONFIGS
 from .data import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
+from .devices import PRECISIONS, device, set_precision
 from .errors import UserError
 from .processes import share
 from .quadrature import AUTO, RULES
 
 ROOT = Path(__file__).resolve().parent.parent  # default paths are relative to it, typed ones to the working folder
 STEPS = 20  # nodes of the paper
-PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,19 +102,6 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def device(text: str) -> torch.device:
-    """A device that is there: auto, cpu, cuda or cuda:N."""
-    if text == "auto":
-        text = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, colon, index = text.partition(":")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count()}
-    if kind not in count or (colon and not (kind == "cuda" and index.isdecimal())):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
-    if int(index or 0) >= count[kind]:
-        raise argparse.ArgumentTypeError(f"{text!r} is not there: this machine has {count[kind]} {kind} device(s)")
-    return torch.device(text)
-
-
 def add_data(parser: Parser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
@@ -184,19 +171,28 @@ def add_model(parser: Parser, pool: str | None = None) -> None:
         help="side of the square input, a multiple of the patch size (default: a named model's own, usually 224; "
         "the checkpoint's own for auto)",
     )
+    add_device(group)
+    group.add_argument("--no_cuda", action="store_true", help="the same as --device cpu")
+    add_precision(group)
+
+
+def add_device(group) -> None:
     group.add_argument(
         "--device",
         type=device,
         default="auto",
         metavar="NAME",
-        help="cpu, cuda, cuda:N, or auto: the first GPU, else the CPU (default: %(default)s)",
+        help="cpu, cuda, cuda:N, mps, or auto: the first NVIDIA GPU, else the CPU (default: %(default)s)",
     )
-    group.add_argument("--no_cuda", action="store_true", help="the same as --device cpu")
+
+
+def add_precision(group) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of weights, activations and scores; fp64 is for checks (default: %(default)s)",
+        help="fp64 is for checks; tf32 (GPUs only) and bf16 round the factors of matrix products: faster, and paths "
+        "differ where choices are close (default: %(default)s)",
     )
 
 
@@ -395,7 +391,7 @@ def settle(options: argparse.Namespace) -> argparse.Namespace:
         options.dataset_path = ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
     options.share = share(options.shard)
     options.device = torch.device("cpu") if options.no_cuda else options.share.device(options.device)
-    options.dtype = PRECISIONS[options.precision]
+    options.dtype = set_precision(options.precision, options.device)
     return options
 
 

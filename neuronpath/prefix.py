@@ -32,7 +32,7 @@ from .model import VisionTransformer
 from .quadrature import Quadrature
 
 # PyTorch's own forward mode compiles its rules with a function that it deprecated itself.
-warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def plain_forward(model: VisionTransformer, images: Tensor) -> Plain:
         a = block.attend(z)
         h = block.hidden(a)
         out = block.project(h)
-        hidden.append(h[:, neuron].clone())
-        written.append(out[:, neuron].clone())
+        hidden.append(h[:, neuron].to(z.dtype, copy=True))
+        written.append(out[:, neuron].to(z.dtype, copy=True))
         z = a + out
         if layer == 0:
             entry = model.join(a[:, neuron], z[:, model.other_tokens])
@@ -139,11 +139,11 @@ class Prefix:
 
     def layer_gradient(self, written: Tensor) -> Tensor:
         """∂F/∂h of the current layer, (B, N, H), from ∂F/∂(what it writes), (R, N, D)."""
-        return self.integrate(written) @ self.model.blocks[self.layer].mlp.fc2.weight
+        return self.integrate(written) @ self.model.blocks[self.layer].mlp.fc2.weight.to(written.dtype)
 
     def columns(self, layer: int) -> Tensor:
         """What a unit of each path neuron of `layer` writes: columns of fc2.weight, (B, K, D)."""
-        return self.model.blocks[layer].mlp.fc2.weight.T[self.chosen[layer]]
+        return self.model.blocks[layer].mlp.fc2.weight.T[self.chosen[layer]].to(self.model.dtype)
 
     def activations(self, layer: int) -> Tensor:
         """w̄ of the path neurons of `layer`, (B, N, K)."""
@@ -311,13 +311,14 @@ def image_groups(quadrature: Quadrature, rows: int, *tensors: Tensor):
 def default_rows(model: VisionTransformer, device: torch.device) -> int:
     """Rows (images × nodes) at once, a fixed function of the model's shape and the kind of device.
 
-    On a CPU the hidden layer of all rows stays about the size of a cache; on a GPU the kept graph of a whole
-    tail takes a few GiB.
+    On a CPU the hidden layer of all rows stays about the size of a cache; twice that for a mean head, so that the
+    20 nodes of one image fit in and their graph is not recomputed (`ReversePrefix`). On a GPU the kept graph of a
+    whole tail takes a few GiB.
     """
     c = model.config
     floats = model.pos_embed.shape[1] * c.mlp_dim
     if device.type == "cpu":
-        return max(1, CPU_FLOATS // floats)
+        return max(1, CPU_FLOATS * (1 if c.pool == "cls" else 2) // floats)
     return max(1, GPU_FLOATS // (floats * c.depth * 6))
 
 

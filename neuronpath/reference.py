@@ -48,7 +48,7 @@ def activations(model: VisionTransformer, images: Tensor) -> list[Tensor]:
     for block in model.blocks:
         a = block.attend(z)
         h = block.hidden(a)
-        hidden.append(h[:, model.neuron_tokens].clone())
+        hidden.append(h[:, model.neuron_tokens].to(z.dtype, copy=True))
         z = a + block.project(h)
     return hidden
 
@@ -93,7 +93,7 @@ def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, q
             a = block.attend(z)
             h = block.hidden(a)
             if i == layer:
-                h = overwritten = h.detach().requires_grad_()
+                h = overwritten = h.detach().to(z.dtype).requires_grad_()
             z = a + block.project(h)
         F = model.read(z[:, model.neuron_tokens]).softmax(-1).gather(1, targets.repeat_interleave(steps)[:, None])
         gradient = torch.autograd.grad(F.sum(), overwritten)[0][:, model.neuron_tokens].mean(1)

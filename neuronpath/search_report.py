@@ -13,21 +13,21 @@ from .plotting import save
 FEW = 10  # images that are timed
 
 
-def run(checkpoint: Path, digits: Path, per_class: int, train_per_class: int, kept: Path) -> dict:
+def run(checkpoint: Path, digits: Path, per_class: int, train_per_class: int, kept: Path, device: torch.device) -> dict:
     """Calibration on training images, results on the first `per_class` of each class of the held-out ones.
 
     κ is calibrated on the first `train_per_class` of each class, the threshold of auto on the first `per_class`.
 
     `kept`: folder for the scores of all candidates, which take the longest.
     """
-    model, exact = load(checkpoint), load(checkpoint, dtype=torch.float64)
+    model, exact = load(checkpoint, device=device), load(checkpoint, device=device, dtype=torch.float64)
     name = f"{checkpoint.stem}-{sha256(checkpoint)[:8]}"
-    x, y = first_of_each_class(*load_images(digits / "val", model.config), per_class)
+    x, y = first_of_each_class(*load_images(digits / "val", model.config), per_class, device)
     every = load_images(digits / "train", model.config)
-    (tx, ty), (qx, qy) = (first_of_each_class(*every, count) for count in (train_per_class, per_class))
+    (tx, ty), (qx, qy) = (first_of_each_class(*every, count, device) for count in (train_per_class, per_class))
     few = torch.arange(len(x))[:: max(1, len(x) // FEW)][:FEW]
-    training = study.every_score(model, tx, ty, kept / f"{name}-train-{train_per_class}.npz")
-    scores = study.every_score(model, x, y, kept / f"{name}-val-{per_class}.npz")
+    training = study.every_score(model, tx, ty, kept / f"{name}-train-{train_per_class}.npy")
+    scores = study.every_score(model, x, y, kept / f"{name}-val-{per_class}.npy")
     return {
         "training": {
             "shortlist_images": len(tx),
@@ -40,13 +40,14 @@ def run(checkpoint: Path, digits: Path, per_class: int, train_per_class: int, ke
         "shortlist_quadrature": study.quadratures(
             exact, x[::2].double(), y[::2], {"gauss-legendre": (2, 3, 4)}, (8, 16), "shortlist"
         ),
+        "precision": study.precisions(checkpoint, x, y),
         "costs": study.costs(model, x[few], y[few]),
     }
 
 
-def first_of_each_class(images, labels, count: int):
+def first_of_each_class(images, labels, count: int, device: torch.device):
     chosen = torch.cat([(labels == label).nonzero()[:count, 0] for label in labels.unique()])
-    return images[chosen], labels[chosen]
+    return images[chosen].to(device), labels[chosen].to(device)
 
 
 def markdown(found: dict) -> str:
@@ -85,10 +86,29 @@ def markdown(found: dict) -> str:
             lines.append(f"| gauss-legendre {few} | {m} | {_percent(agree)} |")
         a = short["auto"]
         lines += [f"| auto {few} | {a['mean_nodes']:.2f} | {_percent(a['agree'])} |", ""]
+        lines += _precisions(r["precision"])
         lines += ["| search | block passes/image | s/image |", "|---|---|---|"]
         lines += [f"| {what} | {c['block_passes']:.0f} | {c['seconds']:.3f} |" for what, c in r["costs"].items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _precisions(found: dict) -> list[str]:
+    lines = [
+        "| precision, Gauss-Legendre 4 | layers as in fp32 | whole paths | error of a path's JAS | mean JAS reached "
+        "| largest margin of fp32 where it differs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, a in found.items():
+        if name == "fp32":
+            lines.append(f"| fp32 | | | | {a['jas']:.4f} | |")
+        else:
+            largest = f"{a['margins'][0]:.4f}" if a["margins"] else ""
+            lines.append(
+                f"| {name} | {_percent(a['layers'])} | {_percent(a['whole_paths'])} | {_percent(a['score_error'])} "
+                f"| {a['jas']:.4f} | {largest} |"
+            )
+    return [*lines, ""]
 
 
 def _percent(share: float) -> str:

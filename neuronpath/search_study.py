@@ -18,14 +18,17 @@ from tqdm import tqdm
 
 from .adaptive import NODES, THRESHOLD, find_path_auto
 from .candidates import FIRST, KAPPA, STOPPED, choose, exact_scores, exhaustive, layer_scores, shortlist
+from .checkpoint import load
 from .cost import CountFlops, block_flops
+from .devices import set_precision, synchronize
+from .errors import UserError
 from .model import VisionTransformer
 from .prefix import default_rows, gather_neurons, plain_forward
 from .quadrature import Quadrature
 from .score import score_path
 from .search import find_path, search_prefixes
 
-THREE = Quadrature("gauss-legendre", 3)
+THREE, FOUR = Quadrature("gauss-legendre", 3), Quadrature("gauss-legendre", 4)
 AT_ONCE = 10  # images
 SCORE = Quadrature("gauss-legendre", 16)  # of the paths of all searches, so that their JAS can be compared
 RULES = {"right": (4, 8, 20), "left": (8, 20), "midpoint": (4, 8, 20), "gauss-legendre": (2, 3, 4, 6, 8, 16)}
@@ -37,19 +40,18 @@ THRESHOLDS = (0, 3e-4, 6e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: Path) -> Tensor:
     """Of every candidate on the exhaustive search's own prefix, (n, 3, L, H): shortcut's, estimate's, exact score.
 
-    `THREE` nodes. Kept in `file`, which must name the model and the images, and read from there once it is there. Cost:
-    H tails per image, layer and node.
+    `THREE` nodes. Kept in `file` (.npy), which must name the model and the images; what is there already, of a run that
+    was killed too, is not computed again. Cost: H tails per image, layer and node.
     """
-    if file.exists():
-        return torch.from_numpy(np.load(file)["scores"])
-    found = []
-    batches = list(zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True))
-    for x, y in tqdm(batches, unit="batch", desc=file.stem):
-        found.append(_every_score(model, x, y))
-    scores = torch.cat(found)
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, scores=scores.numpy())
-    return scores
+    found = list(torch.from_numpy(np.load(file)).split(AT_ONCE)) if file.exists() else []
+    batches = list(zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True))
+    for x, y in tqdm(batches[len(found) :], unit="batch", desc=file.stem):
+        found.append(_every_score(model, x, y).cpu())
+        unfinished = file.with_suffix(".part.npy")
+        np.save(unfinished, torch.cat(found).numpy())
+        unfinished.replace(file)
+    return torch.cat(found).to(images.device)
 
 
 def _every_score(model: VisionTransformer, images: Tensor, labels: Tensor) -> Tensor:
@@ -180,13 +182,48 @@ def auto(found: dict, threshold: float) -> dict:
     return {"path": path, "mean_nodes": nodes.double().mean().item(), "not_converged": again.sum().item()}
 
 
+def precisions(checkpoint: Path, images: Tensor, labels: Tensor) -> dict:
+    """What fp32 finds and tf32 (where the images' device has it) and bf16 do not, Gauss-Legendre 4.
+
+    `layers`: agreement as long as the layers before agree; `whole_paths`; `margins`: in fp32, of the layers in which
+    the others first choose differently, largest first; `score_error`: root mean square of the differences of JAS, of
+    fp32's paths, in units of that of JAS; `jas`: mean of the paths, all scored in fp32.
+    """
+
+    def loaded(precision: str) -> VisionTransformer:
+        return load(checkpoint, device=images.device, dtype=set_precision(precision, images.device))
+
+    exact = loaded("fp32")
+    expected = find_path(exact, images, labels, FOUR)
+    found = {"fp32": {"jas": expected.score.mean().item()}}
+    for name in ("tf32", "bf16"):
+        try:
+            model = loaded(name)
+        except UserError:
+            continue
+        path = find_path(model, images, labels, FOUR).path
+        scores = score_path(model, images, labels, expected.path, FOUR)
+        set_precision("fp32", images.device)
+        same = (path == expected.path)[..., 0]
+        first = (same.cumprod(1).sum(1) < same.shape[1]).nonzero()[:, 0]  # images with a difference
+        margins = expected.margin[first, same.long().argmin(1)[first]]
+        found[name] = {
+            "layers": 1 - len(first) / (same.cumprod(1).sum().item() + len(first)),
+            "whole_paths": same.all(1).double().mean().item(),
+            "margins": margins.sort(descending=True).values.tolist(),
+            "score_error": ((scores - expected.score).norm() / expected.score.norm()).item(),
+            "jas": score_path(exact, images, labels, path, FOUR).mean().item(),
+        }
+    return found
+
+
 def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int = 3) -> dict:
     """Block passes and seconds per image of each search and rule, medians of interleaved repetitions."""
-    four, twenty = Quadrature("gauss-legendre", 4), Quadrature("right", 20)
+    twenty = Quadrature("right", 20)
     runs = {
         "layer, right 20": lambda x, y: find_path(model, x, y, twenty),
         "layer, Gauss-Legendre 3": lambda x, y: find_path(model, x, y, THREE),
-        "layer, Gauss-Legendre 4": lambda x, y: find_path(model, x, y, four),
+        "layer, Gauss-Legendre 4": lambda x, y: find_path(model, x, y, FOUR),
         "layer, auto": lambda x, y: find_path_auto(model, x, y),
         "shortlist, Gauss-Legendre 3": lambda x, y: find_path(model, x, y, THREE, search="shortlist"),
         "shortlist, auto": lambda x, y: find_path_auto(model, x, y, search="shortlist"),
@@ -194,7 +231,7 @@ def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int
     seconds = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            seconds[name].append(_seconds(lambda run=run: run(images, labels)) / len(images))
+            seconds[name].append(_seconds(lambda run=run: run(images, labels), images.device) / len(images))
     found = {
         name: {
             "seconds": statistics.median(seconds[name]),
@@ -203,13 +240,16 @@ def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int
         for name, run in runs.items()
     }
     one, passes = partial(find_path, model, images[:1], labels[:1], THREE, search="exhaustive"), []
-    seconds = _seconds(lambda: passes.append(_block_passes(model, one)))  # once, of one image: it takes long
+    counted = partial(_block_passes, model, one)
+    seconds = _seconds(lambda: passes.append(counted()), images.device)  # once, of one image: it takes long
     return found | {"exhaustive, Gauss-Legendre 3": {"seconds": seconds, "block_passes": passes[0]}}
 
 
-def _seconds(run: Callable) -> float:
+def _seconds(run: Callable, device: torch.device) -> float:
+    synchronize(device)
     started = time.perf_counter()
     run()
+    synchronize(device)
     return time.perf_counter() - started
 
 

@@ -6,7 +6,8 @@ from .adaptive import NODES
 from .errors import printable
 from .records import label_files
 
-NEAR_TIE = 1e-4  # below this margin fp32 does not tell which neuron is the better (docs/method.md §7)
+# Below this margin a precision does not tell which neuron is the better (docs/method.md §7).
+NEAR_TIES = {"fp32": 1e-4, "fp64": 1e-4, "tf32": 1e-3, "bf16": 5e-3}
 
 
 class Summary:
@@ -41,10 +42,10 @@ class Summary:
 class ScoreSummary(Summary):
     """Mean scores and the smallest margins; `scores` maps record keys to names."""
 
-    def __init__(self, scores: dict[str, str]):
+    def __init__(self, scores: dict[str, str], near_tie: float):
         super().__init__()
         self.scores = scores
-        self.near_ties = 0
+        self.near_tie, self.near_ties = near_tie, 0
         self.sums = dict.fromkeys(scores, 0.0)
         self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
         self.layers = self.capped = self.scored = self.deepest = 0  # of shortlists
@@ -63,7 +64,7 @@ class ScoreSummary(Summary):
         for key in self.sums:
             self.sums[key] += record[key]
         margin, layer = min((margin, layer) for layer, margin in enumerate(record["margin"]))
-        self.near_ties += margin < NEAR_TIE
+        self.near_ties += margin < self.near_tie
         self.smallest = sorted([*self.smallest, (margin, layer, record["image"])])[:3]
 
     def mean(self, key: str) -> float:
@@ -75,7 +76,7 @@ class ScoreSummary(Summary):
     def lines(self) -> list[tuple[str, str]]:
         scores = " · ".join(f"{name} {self.mean(key):.4f}" for key, name in self.scores.items())
         smallest = ", ".join(f"{m:.1e} (layer {layer} of {printable(image)})" for m, layer, image in self.smallest)
-        margins = f"smallest {smallest}; {self.near_ties} images below {NEAR_TIE:g}"
+        margins = f"smallest {smallest}; {self.near_ties} images below {self.near_tie:g}"
         return [*super().lines(), ("mean JAS", scores), ("margins", margins), *self._search_lines()]
 
     def _search_lines(self) -> list[tuple[str, str]]:

@@ -17,8 +17,9 @@ import torch
 from neuronpath.benchmark import compare, influences, rules, searches, sizes
 from neuronpath.cli import command
 from neuronpath.configs import CONFIGS
+from neuronpath.devices import set_precision
 from neuronpath.model import VisionTransformer
-from neuronpath.options import PRECISIONS, Parser, device, whole
+from neuronpath.options import Parser, add_device, add_precision, whole
 from neuronpath.prefix import default_rows
 from neuronpath.quadrature import Quadrature
 
@@ -32,14 +33,15 @@ def main() -> None:
     parser.add_argument("--internal_batch_size", type=whole(1), help="rows at once (default: as in the scripts)")
     parser.add_argument("--ig_total_step", type=whole(1), default=20, help="nodes of the right rule (default: 20)")
     parser.add_argument("--repeats", type=whole(1), default=5, help="interleaved repetitions (default: %(default)s)")
-    parser.add_argument("--device", type=device, default="auto", help="cpu, cuda, cuda:N (default: auto)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(default: %(default)s)")
+    add_device(parser)
+    add_precision(parser)
     o = parser.parse_args()
+    dtype = set_precision(o.precision, o.device)
     for name in o.model_types:
         config = CONFIGS[name]
         torch.manual_seed(0)
-        model = VisionTransformer(config).to(o.device, PRECISIONS[o.precision]).requires_grad_(False)
-        x = torch.randn(o.batch_size, 3, config.img_size, config.img_size).to(o.device, PRECISIONS[o.precision])
+        model = VisionTransformer(config).requires_grad_(False).set_dtype(dtype).to(o.device)
+        x = torch.randn(o.batch_size, 3, config.img_size, config.img_size).to(o.device, model.dtype)
         labels = torch.arange(o.batch_size, device=o.device) % config.num_classes
         rows = o.internal_batch_size or default_rows(model, o.device)
         print(f"{name} sizes, {o.precision}, {o.device}, {o.batch_size} images, torch {torch.__version__}\n")
@@ -51,7 +53,7 @@ def main() -> None:
         }
         for table in o.tables:
             if table != "searches" or config.pool == "cls":
-                print(compare(runs[table](), config, x, o.repeats))
+                print(compare(runs[table](), model, len(x), o.repeats))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from neuronpath.configs import CONFIGS
 from neuronpath.data import open_dataset
 from neuronpath.estimate import duration, seconds_per_image
 from neuronpath.model import VisionTransformer
-from neuronpath.options import Parser, add_data, device, whole
+from neuronpath.options import Parser, add_data, add_device, whole
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     add_data(parser)
     parser.add_argument("--models", nargs="+", choices=CONFIGS, required=True, metavar="NAME", help="(required)")
     parser.add_argument("--ig_total_step", type=whole(1), default=20, metavar="M", help="nodes (default: 20)")
-    parser.add_argument("--device", type=device, default="auto", metavar="NAME", help="(default: auto)")
+    add_device(parser)
     options, _ = parser.parse_known_args()  # the stages' other options have no say in this
     classes = CONFIGS[options.models[0]].num_classes
     source = open_dataset(options.dataset, options.dataset_path or Path("dataset/imagenet2012/val"), classes)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from neuronpath.cli import command
-from neuronpath.options import ROOT, Parser, whole
+from neuronpath.options import ROOT, Parser, add_device, whole
 from neuronpath.search_report import draw, markdown, run
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]
@@ -24,13 +24,15 @@ def main() -> None:
     parser.add_argument("--images_per_class", type=whole(1), default=10, help="held-out images (default: %(default)s)")
     parser.add_argument("--training_per_class", type=whole(1), default=3, help="to calibrate on (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results/search/study", help="files, without ending")
+    add_device(parser)
     o = parser.parse_args()
     digits, kept = ROOT / "dataset/digits", ROOT / "results/search"
     o.output.parent.mkdir(parents=True, exist_ok=True)
     file = o.output.with_suffix(".json")
-    found = json.loads(file.read_text()) if file.exists() else {}
     for m in o.models:
-        found[m.stem] = run(m, digits, o.images_per_class, o.training_per_class, kept)
+        result = run(m, digits, o.images_per_class, o.training_per_class, kept, o.device)
+        earlier = json.loads(file.read_text()) if file.exists() else {}  # also of a run beside this one
+        found = {**earlier, m.stem: result}
         file.write_text(json.dumps(found, indent=1) + "\n")
     print(markdown(found))
     for file in draw(found, o.output):

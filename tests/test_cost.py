@@ -6,7 +6,10 @@ from helpers import random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuronpath import Quadrature, find_path
+from neuronpath.configs import CONFIGS
 from neuronpath.cost import CountFlops, block_flops, engine_flops, plain_flops
+from neuronpath.model import VisionTransformer
+from neuronpath.prefix import default_rows
 from neuronpath.reference import plain_search
 
 CONFIG = tiny_config(depth=12, width=64, num_heads=4, mlp_dim=256)
@@ -57,3 +60,11 @@ def test_the_analytic_counts_are_those_that_run():
         assert block_passes(plain_search, CONFIG, quadrature=q) == pytest.approx(
             plain_flops(CONFIG, m) / unit, rel=0.02
         )
+
+
+@pytest.mark.parametrize(("name", "rows"), [("ViT-B_32", 54), ("ViT-B_16", 13), ("MAE-B_16", 27), ("MAE-L_16", 20)])
+def test_default_rows_on_a_cpu(name, rows):
+    """As measured for ViT-B_32 (README, Speed); of the usual mean heads the 20 nodes of an image fit in."""
+    with torch.device("meta"):
+        model = VisionTransformer(CONFIGS[name])
+    assert default_rows(model, torch.device("cpu")) == rows

@@ -9,7 +9,7 @@ from helpers import random_model, tiny_config
 
 from neuronpath import Quadrature, find_path, find_path_auto, search_report, search_study
 from neuronpath.adaptive import NODES
-from neuronpath.checkpoint import save
+from neuronpath.checkpoint import load, save
 
 IMAGES = 4
 
@@ -22,9 +22,9 @@ def make(pool: str = "cls"):
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_scores_of_all_candidates_lead_the_exhaustive_path_and_are_kept(pool, tmp_path):
-    arguments, file = make(pool), tmp_path / "kept/scores.npz"
+    arguments, file = make(pool), tmp_path / "kept/scores.npy"
     scores = search_study.every_score(*arguments, file)
-    assert torch.equal(torch.from_numpy(np.load(file)["scores"]), scores)
+    assert torch.equal(torch.from_numpy(np.load(file)), scores)
     exact = find_path(*arguments, search_study.THREE, search="exhaustive")
     assert torch.equal(scores[:, 2].argmax(-1), exact.path[..., 0])
     layer, short = (find_path(*arguments, search_study.THREE, search=s) for s in ("layer", "shortlist"))
@@ -53,6 +53,38 @@ def test_a_shortlist_is_replayed_from_the_scores():
     assert {row["agree"] for row in search_study.calibration(torch.stack((estimate,) * 3, 1))} == {1}
 
 
+def test_scores_go_on_where_a_killed_run_left_them(tmp_path, monkeypatch):
+    model, x, y = make()
+    monkeypatch.setattr(search_study, "AT_ONCE", 1)
+    expected = search_study.every_score(model, x, y, tmp_path / "whole.npy")
+    computed = []
+    monkeypatch.setattr(search_study, "_every_score", lambda *given: computed.append(given[2].item()) or expected[3:])
+    np.save(tmp_path / "cut.npy", expected[:3].numpy())
+    assert torch.equal(search_study.every_score(model, x, y, tmp_path / "cut.npy"), expected)
+    assert computed == [3]
+    assert torch.equal(search_study.every_score(model, x, y, tmp_path / "cut.npy"), expected)
+    assert computed == [3]
+
+
+def test_precisions(tmp_path):
+    model, x, y = make()
+    save(model.float(), tmp_path / "tiny.npz")
+    x, cpu = x.float(), torch.device("cpu")
+    found = search_study.precisions(tmp_path / "tiny.npz", x, y)
+    assert found.keys() == {"fp32", "bf16"}
+    four = Quadrature("gauss-legendre", 4)
+    full, half = (
+        find_path(load(tmp_path / "tiny.npz", device=cpu, dtype=dtype), x, y, four)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    same = (full.path == half.path).all(-1)
+    bf16 = found["bf16"]
+    assert bf16["whole_paths"] == same.all(1).double().mean()
+    assert len(bf16["margins"]) == (~same).any(1).sum()
+    assert 0 < bf16["score_error"] < 0.05
+    assert found["fp32"]["jas"] == full.score.mean()
+
+
 @pytest.mark.parametrize("threshold", [0, 0.02, 0.05, 1.1])
 def test_auto_is_replayed_from_its_rules(threshold):
     arguments = make()
@@ -69,7 +101,7 @@ def test_the_whole_study_and_its_report(tmp_path, monkeypatch):
     model, x, y = make()
     save(model.float(), tmp_path / "tiny.npz")
     monkeypatch.setattr(search_report, "load_images", lambda root, config: (x.float(), y))
-    found = {"tiny": search_report.run(tmp_path / "tiny.npz", tmp_path, 1, 1, tmp_path / "kept")}
+    found = {"tiny": search_report.run(tmp_path / "tiny.npz", tmp_path, 1, 1, tmp_path / "kept", torch.device("cpu"))}
     again = json.loads(json.dumps(found, allow_nan=False))
     text = search_report.markdown(again)
     assert "| exhaustive | 100.0 %" in text
