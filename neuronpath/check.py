@@ -31,8 +31,9 @@ from .errors import UserError, out_of_memory, printable
 from .estimate import GIB, duration, machine_memory, peak_memory, seconds_per_image
 from .model import VisionTransformer
 from .names import class_names, listing
-from .prefix import default_rows
+from .parsing import Parser
 from .quadrature import Quadrature
+from .rows import default_rows
 from .search import NonFiniteError
 
 OK, WARNING, FAULT = "ok", "WARNING", "FAULT"
@@ -75,7 +76,7 @@ def findings(description: str | None, arguments: Sequence[str] | None = None) ->
 
 def parse(description: str | None, arguments: Sequence[str] | None) -> Namespace:
     """The options of the extraction scripts but for those of the output, for either kind of head."""
-    parser = opt.Parser(description)
+    parser = Parser(description)
     opt.add_data(parser)
     opt.add_model(parser)
     opt.add_attribution(parser, ())

@@ -17,12 +17,13 @@ from .data import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
 from .errors import UserError
 from .methods import METHODS
 from .names import class_names, find_label, listing
+from .parsing import Parser, whole
 from .records import label_files
 from .similarity import MOST_UNITS, Classes, read_classes
 from .store import read_args
 
 
-def add_records(parser: opt.Parser) -> None:
+def add_records(parser: Parser) -> None:
     group = parser.add_argument_group("records")
     group.add_argument(
         "--results",
@@ -41,7 +42,7 @@ def add_records(parser: opt.Parser) -> None:
     opt.add_input_prefix(group)
     group.add_argument(
         "--mlp_dim",
-        type=opt.whole(1, MOST_UNITS),
+        type=whole(1, MOST_UNITS),
         metavar="H",
         help="FFN units per layer, such as 3072 for ViT-B (default: the records' args.json; without one 1 + the "
         "largest index in the records that are read)",
@@ -67,7 +68,7 @@ def add_records(parser: opt.Parser) -> None:
     )
 
 
-def add_weights(parser: opt.Parser) -> None:
+def add_weights(parser: Parser) -> None:
     group = parser.add_argument_group("correlation with the confusion of a model, where its weights are given")
     group.add_argument("--pretrain_weight", type=Path, metavar="FILE", help="checkpoint: .npz, .pth or .safetensors")
     group.add_argument(
@@ -77,11 +78,9 @@ def add_weights(parser: opt.Parser) -> None:
         metavar="NAME",
         help=f"auto reads every dimension from the checkpoint; or {', '.join(CONFIGS)} (default: %(default)s)",
     )
+    group.add_argument("--num_heads", type=whole(1), metavar="N", help="attention heads, where a file does not tell")
     group.add_argument(
-        "--num_heads", type=opt.whole(1), metavar="N", help="attention heads, where a file does not tell"
-    )
-    group.add_argument(
-        "--img_size", type=opt.whole(1, 4096), metavar="PIXELS", help="side of the square input (default: the records')"
+        "--img_size", type=whole(1, 4096), metavar="PIXELS", help="side of the square input (default: the records')"
     )
     group.add_argument(
         "--preprocess",
@@ -89,7 +88,7 @@ def add_weights(parser: opt.Parser) -> None:
         help="paper: squash to a square; native: as the weights were trained (default: the records', else paper)",
     )
     group.add_argument(
-        "--batch_size", type=opt.whole(1), default=10, metavar="N", help="images per batch (default: %(default)s)"
+        "--batch_size", type=whole(1), default=10, metavar="N", help="images per batch (default: %(default)s)"
     )
     opt.add_device(group)
 

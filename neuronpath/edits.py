@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .model import VisionTransformer
-from .prefix import default_rows
+from .rows import default_rows
 from .score import check_path
 
 

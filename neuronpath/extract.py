@@ -9,6 +9,7 @@ from .data import Item
 from .errors import UserError
 from .influence import influence_path
 from .job import Job
+from .parsing import Parser
 from .prefix import probability, resolve_targets
 from .quadrature import AUTO, Quadrature
 from .search import NeuronPath, find_path
@@ -30,7 +31,7 @@ class Extraction(Job):
     def scripts(self) -> dict[str, str]:
         return {"cls": f"path/{self.base_name}.py", "mean": f"path/{self.base_name}_mae.py"}
 
-    def add_options(self, parser: opt.Parser) -> None:
+    def add_options(self, parser: Parser) -> None:
         opt.add_attribution(parser, self.searches)
 
     def settings(self) -> dict:
@@ -127,7 +128,7 @@ class TopKAttribution(JointAttribution):
 
     scripts = {"cls": "topK/path/joint_attr.py"}  # noqa: RUF012
 
-    def add_options(self, parser: opt.Parser) -> None:
+    def add_options(self, parser: Parser) -> None:
         super().add_options(parser)
         opt.add_top_k(parser)
 

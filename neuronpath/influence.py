@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .model import VisionTransformer
-from .prefix import default_rows, image_groups, node_groups, plain_forward, probability, resolve_targets
+from .prefix import plain_forward, probability, resolve_targets
 from .quadrature import Quadrature
+from .rows import default_rows, image_groups, node_groups
 from .score import PAPER, score_plain
 from .search import NonFiniteError, choose
 

@@ -18,9 +18,10 @@ from .checkpoint import HeadError, load, sha256
 from .data import Batch, ImageSet, Item, batches, open_dataset, preprocessing
 from .errors import UserError, out_of_memory
 from .model import VisionTransformer
-from .prefix import default_rows
+from .parsing import Parser
 from .processes import Share
 from .records import check_record
+from .rows import default_rows
 from .search import NonFiniteError
 from .store import Store
 from .summary import Summary
@@ -43,7 +44,7 @@ class Job:
     def __init__(self, pool: str):
         self.pool = pool
 
-    def add_options(self, parser: opt.Parser) -> None:
+    def add_options(self, parser: Parser) -> None:
         """The options of its own."""
         raise NotImplementedError
 
@@ -128,7 +129,7 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
 
 def parse(job: Job, description: str | None, arguments: Sequence[str] | None) -> Namespace:
     """The options with what follows from them: default paths, `device` and `dtype`."""
-    parser = opt.Parser(description)
+    parser = Parser(description)
     opt.add_data(parser)
     opt.add_model(parser, job.pool)
     job.add_options(parser)

@@ -17,6 +17,7 @@ from .errors import UserError
 from .job import Job
 from .methods import METHODS
 from .model import VisionTransformer
+from .parsing import Parser
 from .prefix import plain_forward
 from .records import is_path, label_file, read_class
 from .search import NonFiniteError
@@ -47,7 +48,7 @@ class Edit(Job):
         edited = [key for operation in ("original", *self.factors) for key in (operation, f"{operation}_label")]
         return ("pred", "prob", "method", "path", *edited)
 
-    def add_options(self, parser: opt.Parser) -> None:
+    def add_options(self, parser: Parser) -> None:
         opt.add_paths(parser, "ja", "random")
         opt.add_gain(parser)
 

@@ -30,6 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .model import VisionTransformer
 from .quadrature import Quadrature
+from .rows import node_groups
 
 # PyTorch's own forward mode compiles its rules with a function that it deprecated itself.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
@@ -295,32 +296,3 @@ def prefixes(kind, model, plain, targets, quadrature: Quadrature, rows: int, **o
     """One prefix of `kind` for as many nodes as `rows` admits at once, and so on for the rest of the nodes."""
     parts = node_groups(quadrature, rows // len(targets), plain.logits)
     return [kind(model, plain, targets, *part, **options) for part in parts]
-
-
-def node_groups(quadrature: Quadrature, size: int, like: Tensor):
-    """(nodes, weights) in groups of at most `size`, at least 1, on the device and in the dtype of `like`."""
-    nodes, weights = (torch.as_tensor(x).to(like) for x in (quadrature.nodes, quadrature.weights))
-    return zip(nodes.split(max(1, size)), weights.split(max(1, size)), strict=True)
-
-
-def image_groups(quadrature: Quadrature, rows: int, *tensors: Tensor):
-    """The images in groups whose nodes fit into `rows` together; one by one where not even one image's do."""
-    return zip(*(x.split(max(1, rows // quadrature.steps)) for x in tensors), strict=True)
-
-
-def default_rows(model: VisionTransformer, device: torch.device) -> int:
-    """Rows (images × nodes) at once, a fixed function of the model's shape and the kind of device.
-
-    On a CPU the hidden layer of all rows stays about the size of a cache; twice that for a mean head, so that the
-    20 nodes of one image fit in and their graph is not recomputed (`ReversePrefix`). On a GPU the kept graph of a
-    whole tail takes a few GiB.
-    """
-    c = model.config
-    floats = model.pos_embed.shape[1] * c.mlp_dim
-    if device.type == "cpu":
-        return max(1, CPU_FLOATS * (1 if c.pool == "cls" else 2) // floats)
-    return max(1, GPU_FLOATS // (floats * c.depth * 6))
-
-
-CPU_FLOATS = 8 * 2**20
-GPU_FLOATS = 2 * 2**30

@@ -15,6 +15,7 @@ from .errors import UserError
 from .job import Job
 from .manipulation import Edit, check_finite, label_probability, read_paths
 from .model import VisionTransformer
+from .parsing import Parser
 from .summary import EditSummary
 
 TOPK_SCRIPT = "topK/experiments/quantitative-comparison/manipulation/ViT/edit.py"
@@ -69,7 +70,7 @@ class TopKEdit(Edit):
     name = "edit_topk"
     scripts = {"cls": TOPK_SCRIPT}  # noqa: RUF012
 
-    def add_options(self, parser: opt.Parser) -> None:
+    def add_options(self, parser: Parser) -> None:
         opt.add_paths(parser, "ja_top<K>", "random")
         opt.add_top_k(parser)
         opt.add_pruning(parser)

@@ -4,17 +4,9 @@ import torch
 from torch import Tensor
 
 from .model import VisionTransformer
-from .prefix import (
-    Plain,
-    ReversePrefix,
-    default_rows,
-    gather_neurons,
-    image_groups,
-    plain_forward,
-    prefixes,
-    resolve_targets,
-)
+from .prefix import Plain, ReversePrefix, gather_neurons, plain_forward, prefixes, resolve_targets
 from .quadrature import Quadrature
+from .rows import default_rows, image_groups
 
 PAPER = Quadrature("right", 20)
 

@@ -22,18 +22,9 @@ from .candidates import (
     shortlist,
 )
 from .model import VisionTransformer
-from .prefix import (
-    ForwardPrefix,
-    Plain,
-    ReversePrefix,
-    default_rows,
-    gather_neurons,
-    image_groups,
-    plain_forward,
-    prefixes,
-    resolve_targets,
-)
+from .prefix import ForwardPrefix, Plain, ReversePrefix, gather_neurons, plain_forward, prefixes, resolve_targets
 from .quadrature import Quadrature
+from .rows import default_rows, image_groups
 from .score import PAPER, score_plain
 
 

@@ -23,8 +23,9 @@ from .cost import CountFlops, block_flops
 from .devices import set_precision, synchronize
 from .errors import UserError
 from .model import VisionTransformer
-from .prefix import default_rows, gather_neurons, plain_forward
+from .prefix import gather_neurons, plain_forward
 from .quadrature import Quadrature
+from .rows import default_rows
 from .score import score_path
 from .search import find_path, search_prefixes
 

@@ -19,9 +19,10 @@ from neuronpath.cli import command
 from neuronpath.configs import CONFIGS
 from neuronpath.devices import set_precision
 from neuronpath.model import VisionTransformer
-from neuronpath.options import Parser, add_device, add_precision, whole
-from neuronpath.prefix import default_rows
+from neuronpath.options import add_device, add_precision
+from neuronpath.parsing import Parser, whole
 from neuronpath.quadrature import Quadrature
+from neuronpath.rows import default_rows
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import neuronpath
 from neuronpath.cli import command
 from neuronpath.errors import UserError
-from neuronpath.options import Parser
+from neuronpath.parsing import Parser
 
 PUBLISHED = {
     "ViT-B_16-224.npz": 86_567_656,

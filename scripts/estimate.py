@@ -14,7 +14,8 @@ from neuronpath.configs import CONFIGS
 from neuronpath.data import open_dataset
 from neuronpath.estimate import duration, seconds_per_image
 from neuronpath.model import VisionTransformer
-from neuronpath.options import Parser, add_data, add_device, whole
+from neuronpath.options import add_data, add_device
+from neuronpath.parsing import Parser, whole
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from neuronpath.cli import command
 from neuronpath.errors import UserError
-from neuronpath.options import ROOT, Parser, whole
+from neuronpath.options import ROOT
+from neuronpath.parsing import Parser, whole
 from neuronpath.plotting import plot_paths
 from neuronpath.quadrature import describe
 from neuronpath.records import read_results

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from neuronpath.cli import command
-from neuronpath.options import ROOT, Parser, add_device, whole
+from neuronpath.options import ROOT, add_device
+from neuronpath.parsing import Parser, whole
 from neuronpath.search_report import draw, markdown, run
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from neuronpath.cli import command
-from neuronpath.options import ROOT, Parser
+from neuronpath.options import ROOT
+from neuronpath.parsing import Parser
 from neuronpath.table import GROUPS, Results, markdown, table
 
 

@@ -14,7 +14,8 @@ from neuronpath.checkpoint import save
 from neuronpath.cli import command
 from neuronpath.configs import CONFIGS
 from neuronpath.digits import accuracy, load_images, train, write_images
-from neuronpath.options import ROOT, Parser, whole
+from neuronpath.options import ROOT
+from neuronpath.parsing import Parser, whole
 
 CHECKPOINTS = {"ViT-digits": "ckpt/ViT-digits.npz", "MAE-digits": "ckpt/MAE-digits.pth"}
 

@@ -9,8 +9,8 @@ from neuronpath import Quadrature, find_path
 from neuronpath.configs import CONFIGS
 from neuronpath.cost import CountFlops, block_flops, engine_flops, plain_flops
 from neuronpath.model import VisionTransformer
-from neuronpath.prefix import default_rows
 from neuronpath.reference import plain_search
+from neuronpath.rows import default_rows
 
 CONFIG = tiny_config(depth=12, width=64, num_heads=4, mlp_dim=256)
 IMAGES = 2

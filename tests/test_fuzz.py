@@ -25,8 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from neuronpath import cli, job, load
-from neuronpath import options as opt
+from neuronpath import cli, job, load, parsing
 from neuronpath.checkpoint import save
 from neuronpath.data import ImageSet, Item, batches, open_dataset
 from neuronpath.errors import UserError
@@ -611,13 +610,13 @@ TEXT = (
 )
 
 PARSERS = {
-    "whole": (opt.whole(1, 2**31 - 1), lambda v: type(v) is int and 1 <= v < 2**31),
-    "whole from 0": (opt.whole(0, 9), lambda v: type(v) is int and 0 <= v <= 9),
-    "labels": (opt.labels, lambda v: v and v == sorted(set(v)) and all(type(i) is int and i >= 0 for i in v)),
-    "target": (opt.target, lambda v: v in ("label", "pred") or (type(v) is int and v >= 0)),
-    "factor": (opt.factor, lambda v: type(v) is float and abs(v) < float("inf")),
-    "proportion": (opt.proportion, lambda v: type(v) is float and 0 <= v <= 1),
-    "file name": (opt.file_name, lambda v: v and "/" not in v),
+    "whole": (parsing.whole(1, 2**31 - 1), lambda v: type(v) is int and 1 <= v < 2**31),
+    "whole from 0": (parsing.whole(0, 9), lambda v: type(v) is int and 0 <= v <= 9),
+    "labels": (parsing.labels, lambda v: v and v == sorted(set(v)) and all(type(i) is int and i >= 0 for i in v)),
+    "target": (parsing.target, lambda v: v in ("label", "pred") or (type(v) is int and v >= 0)),
+    "factor": (parsing.factor, lambda v: type(v) is float and abs(v) < float("inf")),
+    "proportion": (parsing.proportion, lambda v: type(v) is float and 0 <= v <= 1),
+    "file name": (parsing.file_name, lambda v: v and "/" not in v),
 }
 
 

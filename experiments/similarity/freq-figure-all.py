@@ -11,7 +11,7 @@ import sys
 from neuronpath.class_options import add_records, open_classes, settle
 from neuronpath.class_plots import save_pages
 from neuronpath.cli import command
-from neuronpath.options import Parser
+from neuronpath.parsing import Parser
 
 
 def main() -> None:

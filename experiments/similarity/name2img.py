@@ -11,7 +11,7 @@ import sys
 from neuronpath.class_options import add_records, open_classes, settle
 from neuronpath.cli import command
 from neuronpath.export import export_classes
-from neuronpath.options import Parser, whole
+from neuronpath.parsing import Parser, whole
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import sys
 from neuronpath.class_options import add_records, add_weights, open_classes, settle
 from neuronpath.class_plots import plot_similarity
 from neuronpath.cli import command
-from neuronpath.options import Parser, whole
+from neuronpath.parsing import Parser, whole
 from neuronpath.plotting import save
 from neuronpath.similarity import check_confusion, cosines, frequencies, mantel, neighbours, write
 

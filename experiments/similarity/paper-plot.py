@@ -12,7 +12,7 @@ import sys
 from neuronpath.class_options import add_records, open_classes, settle
 from neuronpath.class_plots import plot_classes
 from neuronpath.cli import command
-from neuronpath.options import Parser, whole
+from neuronpath.parsing import Parser, whole
 from neuronpath.plotting import save
 
 

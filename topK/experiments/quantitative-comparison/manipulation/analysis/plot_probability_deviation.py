@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from neuronpath.cli import command
-from neuronpath.options import ROOT, Parser
+from neuronpath.options import ROOT
+from neuronpath.parsing import Parser
 from neuronpath.plotting import save
 from neuronpath.pruning_results import arrays, markdown, plot_runs, read_runs
 
