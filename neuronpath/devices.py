@@ -6,7 +6,8 @@ import torch
 
 from .errors import UserError
 
-# The dtype of `checkpoint.load`. tf32 is fp32 with a switch of PyTorch's: its products round their factors to 10 bits.
+# The dtype of `checkpoint.load`. tf32 is fp32 with a switch of PyTorch's: its matrix products round their factors to 11
+# significant bits.
 PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -39,3 +40,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def free(device: torch.device) -> None:
+    """Give memory that PyTorch holds in reserve back to `device`."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -16,6 +16,7 @@ from . import options as opt
 from .accuracy import expected_top1, low_accuracy
 from .checkpoint import HeadError, load, sha256
 from .data import Batch, ImageSet, Item, batches, open_dataset, preprocessing
+from .devices import free
 from .errors import UserError, out_of_memory
 from .model import VisionTransformer
 from .parsing import Parser
@@ -215,7 +216,7 @@ def _skipped(item: Item, reason: str) -> dict:
 
 def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
     options = job.options
-    images = batch.images.to(options.device, model.dtype, non_blocking=True)
+    images = batch.images.to(options.device, model.dtype, non_blocking=batch.images.is_pinned())
     try:
         while True:
             try:
@@ -226,7 +227,7 @@ def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
             # Outside the except block, where the failed attempt's tensors are gone.
             options.internal_batch_size //= 2
             warnings.warn(f"memory is short: --internal_batch_size is now {options.internal_batch_size}", stacklevel=2)
-            torch.cuda.empty_cache()
+            free(options.device)
     except NonFiniteError as e:
         raise UserError(
             f"{batch.items[e.image].image}: the {e.what} are not finite; check the checkpoint, or use --precision fp64"

@@ -234,7 +234,7 @@ def _compare_origin(options: Namespace, directory: Path, model: VisionTransforme
     if not file.exists():
         return
     _, settings, _ = read_args(file)
-    now = {"preprocess": options.preprocess, "model_img_size": model.config.img_size}
+    now = {"preprocess": options.preprocess, "model_img_size": model.config.img_size, "precision": options.precision}
     changed = [f"{key} {settings.get(key)} → {value}" for key, value in now.items() if settings.get(key) != value]
     if changed:
         warnings.warn(f"{file}: its paths were found with other settings ({', '.join(changed)})", stacklevel=2)

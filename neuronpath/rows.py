@@ -24,9 +24,9 @@ def image_groups(quadrature: Quadrature, rows: int, *tensors: Tensor):
 def default_rows(model: VisionTransformer, device: torch.device) -> int:
     """Rows (images × nodes) at once, a fixed function of the model's shape and the kind of device.
 
-    On a CPU the hidden layer of all rows stays about the size of a cache; twice that for a mean head, so that the
-    20 nodes of one image fit in and their graph is not recomputed (`ReversePrefix`). On a GPU the kept graph of a
-    whole tail takes a few GiB.
+    On a CPU the hidden layer of all rows stays about the size of a cache; twice that for a mean head, so that the 20
+    nodes of one image fit in at ViT-B and ViT-L sizes and their graph is not recomputed (`ReversePrefix`). On a GPU the
+    kept graph of a whole tail takes a few GiB.
     """
     c = model.config
     floats = model.pos_embed.shape[1] * c.mlp_dim

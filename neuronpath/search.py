@@ -158,7 +158,7 @@ SELECT = {"layer": _select_layer, "exhaustive": _select_exhaustive}
 
 
 def search_prefixes(model, plain, targets, quadrature, rows):
-    if plain.hidden[0].shape[1] == 1:
+    if plain.hidden[0].shape[1] == 1 and plain.logits.device.type != "mps":  # whose attention has no forward mode
         return prefixes(ForwardPrefix, model, plain, targets, quadrature, rows)
     keep = len(targets) * quadrature.steps <= rows
     return prefixes(ReversePrefix, model, plain, targets, quadrature, rows, keep=keep)

@@ -1,5 +1,6 @@
-"""The study of searches and quadrature rules on the digits models: what is run, its table and its figure."""
+"""The study of searches, rules and precisions on the digits models: what is run, its tables and its figure."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,42 +8,61 @@ from matplotlib.figure import Figure
 
 from . import search_study as study
 from .checkpoint import load, sha256
+from .devices import set_precision
 from .digits import load_images
 from .plotting import save
 
 FEW = 10  # images that are timed
 
 
-def run(checkpoint: Path, digits: Path, per_class: int, train_per_class: int, kept: Path, device: torch.device) -> dict:
+PARTS = ("training", "layers", "paths", "quadrature", "shortlist_quadrature", "precision", "costs")
+
+
+def run(
+    checkpoint: Path,
+    digits: Path,
+    per_class: int,
+    train_per_class: int,
+    kept: Path,
+    device: torch.device,
+    parts: Sequence[str] = PARTS,
+) -> dict:
     """Calibration on training images, results on the first `per_class` of each class of the held-out ones.
 
     κ is calibrated on the first `train_per_class` of each class, the threshold of auto on the first `per_class`.
 
-    `kept`: folder for the scores of all candidates, which take the longest.
+    `kept`: folder for the scores of all candidates, which take the longest. `parts`: of PARTS, what is returned.
     """
-    model, exact = load(checkpoint, device=device), load(checkpoint, device=device, dtype=torch.float64)
+    exact = load(checkpoint, device=device, dtype=set_precision("fp64", device))
+    model = load(checkpoint, device=device, dtype=set_precision("fp32", device))
     name = f"{checkpoint.stem}-{sha256(checkpoint)[:8]}"
     x, y = first_of_each_class(*load_images(digits / "val", model.config), per_class, device)
     every = load_images(digits / "train", model.config)
     (tx, ty), (qx, qy) = (first_of_each_class(*every, count, device) for count in (train_per_class, per_class))
     few = torch.arange(len(x))[:: max(1, len(x) // FEW)][:FEW]
-    training = study.every_score(model, tx, ty, kept / f"{name}-train-{train_per_class}.npy")
-    scores = study.every_score(model, x, y, kept / f"{name}-val-{per_class}.npy")
-    return {
-        "training": {
+
+    def scores(which: str) -> torch.Tensor:
+        given, count = ((tx, ty), train_per_class) if which == "train" else ((x, y), per_class)
+        return study.every_score(model, *given, kept / f"{name}-{which}-{count}.npy")
+
+    def training() -> dict:
+        return {
             "shortlist_images": len(tx),
-            "shortlist": study.calibration(training),
+            "shortlist": study.calibration(scores("train")),
             "quadrature": study.quadratures(exact, qx.double(), qy, {}, (16, 32)),
-        },
-        "layers": study.per_layer(scores),
-        "paths": study.whole_paths(model, x, y, scores),
-        "quadrature": study.quadratures(exact, x.double(), y),
-        "shortlist_quadrature": study.quadratures(
-            exact, x[::2].double(), y[::2], {"gauss-legendre": (2, 3, 4)}, (8, 16), "shortlist"
-        ),
-        "precision": study.precisions(checkpoint, x, y),
-        "costs": study.costs(model, x[few], y[few]),
-    }
+        }
+
+    half, few_rules = (x[::2].double(), y[::2]), {"gauss-legendre": (2, 3, 4)}
+    results = (
+        training,
+        lambda: study.per_layer(scores("val")),
+        lambda: study.whole_paths(model, x, y, scores("val")),
+        lambda: study.quadratures(exact, x.double(), y),
+        lambda: study.quadratures(exact, *half, few_rules, (8, 16), "shortlist"),
+        lambda: study.precisions(checkpoint, x, y),
+        lambda: study.costs(model, x[few], y[few]),
+    )
+    return {part: result() for part, result in zip(PARTS, results, strict=True) if part in parts}
 
 
 def first_of_each_class(images, labels, count: int, device: torch.device):
@@ -51,7 +71,7 @@ def first_of_each_class(images, labels, count: int, device: torch.device):
 
 
 def markdown(found: dict) -> str:
-    """Tables of every model's results: searches, rules, costs."""
+    """Tables of every model's results: searches, rules, precisions, costs."""
     lines = []
     for name, r in found.items():
         layers, quadrature = r["layers"], r["quadrature"]
@@ -95,19 +115,17 @@ def markdown(found: dict) -> str:
 
 def _precisions(found: dict) -> list[str]:
     lines = [
-        "| precision, Gauss-Legendre 4 | layers as in fp32 | whole paths | error of a path's JAS | mean JAS reached "
-        "| largest margin of fp32 where it differs |",
-        "|---|---|---|---|---|---|",
+        "| precision, Gauss-Legendre 4 | layers as in fp32 | whole paths | activation paths | error of a path's JAS "
+        "| mean JAS reached | largest margin where it differs, layers under it |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, a in found.items():
         if name == "fp32":
-            lines.append(f"| fp32 | | | | {a['jas']:.4f} | |")
+            lines.append(f"| fp32 | | | | | {a['jas']:.4f} | |")
         else:
-            largest = f"{a['margins'][0]:.4f}" if a["margins"] else ""
-            lines.append(
-                f"| {name} | {_percent(a['layers'])} | {_percent(a['whole_paths'])} | {_percent(a['score_error'])} "
-                f"| {a['jas']:.4f} | {largest} |"
-            )
+            largest = f"{a['margins'][0]:.4f}, {_percent(a['under'])}" if a["margins"] else "none"
+            shares = (a[key] for key in ("layers", "whole_paths", "whole_activation_paths", "score_error"))
+            lines.append(f"| {name} | {' | '.join(map(_percent, shares))} | {a['jas']:.4f} | {largest} |")
     return [*lines, ""]
 
 

@@ -27,7 +27,7 @@ from .prefix import gather_neurons, plain_forward
 from .quadrature import Quadrature
 from .rows import default_rows
 from .score import score_path
-from .search import find_path, search_prefixes
+from .search import NeuronPath, find_path, search_prefixes
 
 THREE, FOUR = Quadrature("gauss-legendre", 3), Quadrature("gauss-legendre", 4)
 AT_ONCE = 10  # images
@@ -45,14 +45,16 @@ def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: 
     was killed too, is not computed again. Cost: H tails per image, layer and node.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    found = list(torch.from_numpy(np.load(file)).split(AT_ONCE)) if file.exists() else []
-    batches = list(zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True))
-    for x, y in tqdm(batches[len(found) :], unit="batch", desc=file.stem):
-        found.append(_every_score(model, x, y).cpu())
+    shape = (0, 3, model.config.depth, model.config.mlp_dim)
+    found = torch.from_numpy(np.load(file) if file.exists() else np.empty(shape, np.float32))
+    images, labels = images[len(found) :], labels[len(found) :]
+    batches = list(zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True)) if len(images) else []
+    for x, y in tqdm(batches, unit="batch", desc=file.stem):
+        found = torch.cat((found, _every_score(model, x, y).cpu()))
         unfinished = file.with_suffix(".part.npy")
-        np.save(unfinished, torch.cat(found).numpy())
+        np.save(unfinished, found.numpy())
         unfinished.replace(file)
-    return torch.cat(found).to(images.device)
+    return found.to(images.device)
 
 
 def _every_score(model: VisionTransformer, images: Tensor, labels: Tensor) -> Tensor:
@@ -186,34 +188,38 @@ def auto(found: dict, threshold: float) -> dict:
 def precisions(checkpoint: Path, images: Tensor, labels: Tensor) -> dict:
     """What fp32 finds and tf32 (where the images' device has it) and bf16 do not, Gauss-Legendre 4.
 
-    `layers`: agreement as long as the layers before agree; `whole_paths`; `margins`: in fp32, of the layers in which
-    the others first choose differently, largest first; `score_error`: root mean square of the differences of JAS, of
-    fp32's paths, in units of that of JAS; `jas`: mean of the paths, all scored in fp32.
+    `layers`: agreement as long as the layers before agree; `whole_paths`, and those of the activation paths;
+    `margins`: the other's own, of the layers in which it first chooses differently, largest first, and `under` them the
+    share of all its layers; `score_error`: root mean square of the differences of JAS, of fp32's paths, in units of
+    that of JAS; `jas`: mean of the paths, all scored in fp32.
     """
 
-    def loaded(precision: str) -> VisionTransformer:
-        return load(checkpoint, device=images.device, dtype=set_precision(precision, images.device))
+    def run(precision: str, path: Tensor | None = None) -> tuple[NeuronPath, Tensor]:
+        try:
+            model = load(checkpoint, device=images.device, dtype=set_precision(precision, images.device))
+            found = find_path(model, images, labels, FOUR)
+            return found, score_path(model, images, labels, found.path if path is None else path, FOUR)
+        finally:
+            set_precision("fp32", images.device)
 
-    exact = loaded("fp32")
-    expected = find_path(exact, images, labels, FOUR)
-    found = {"fp32": {"jas": expected.score.mean().item()}}
+    expected, jas = run("fp32")
+    found = {"fp32": {"jas": jas.mean().item()}}
     for name in ("tf32", "bf16"):
         try:
-            model = loaded(name)
+            other, scores = run(name, expected.path)
         except UserError:
             continue
-        path = find_path(model, images, labels, FOUR).path
-        scores = score_path(model, images, labels, expected.path, FOUR)
-        set_precision("fp32", images.device)
-        same = (path == expected.path)[..., 0]
-        first = (same.cumprod(1).sum(1) < same.shape[1]).nonzero()[:, 0]  # images with a difference
-        margins = expected.margin[first, same.long().argmin(1)[first]]
+        same = (other.path == expected.path)[..., 0]
+        first = (~same).any(1).nonzero()[:, 0]  # images with a difference
+        margins = other.margin[first, same.long().argmin(1)[first]].sort(descending=True).values
         found[name] = {
-            "layers": 1 - len(first) / (same.cumprod(1).sum().item() + len(first)),
+            "layers": 1 - len(first) / (same.long().cumprod(1).sum().item() + len(first)),
             "whole_paths": same.all(1).double().mean().item(),
-            "margins": margins.sort(descending=True).values.tolist(),
-            "score_error": ((scores - expected.score).norm() / expected.score.norm()).item(),
-            "jas": score_path(exact, images, labels, path, FOUR).mean().item(),
+            "whole_activation_paths": (other.base_path == expected.base_path).flatten(1).all(1).double().mean().item(),
+            "margins": margins.tolist(),
+            "under": (other.margin <= margins.max()).double().mean().item() if len(first) else 0.0,
+            "score_error": ((scores - jas).norm() / jas.norm()).item(),
+            "jas": run("fp32", other.path)[1].mean().item(),
         }
     return found
 

@@ -1,10 +1,10 @@
-"""Layer, shortlist and exhaustive search, and the quadrature rules: how far they agree, and what they cost.
+"""Layer, shortlist and exhaustive search, quadrature rules and precisions: how far they agree, and what they cost.
 
     python scripts/study_search.py --output docs/search
 
-Both digits models, 100 held-out images each; an hour or two on two cores, most of it the exhaustive search of all
-candidates, kept in results/search. Writes OUTPUT.json, .png and .pdf and prints tables; expect a shortlist that
-chooses as the exhaustive search does in over 99 % of the layers. OUTPUT.json keeps models of earlier runs.
+Both digits models, 100 held-out images each; about 100 minutes on one core, most of it the exhaustive search of all
+candidates, kept in results/search as it goes. Writes OUTPUT.json, .png and .pdf and prints tables; expect a shortlist
+that chooses as the exhaustive search does in over 99 % of the layers. OUTPUT.json keeps models of earlier runs.
 """
 
 import json
@@ -12,11 +12,16 @@ import sys
 from pathlib import Path
 
 from neuronpath.cli import command
+from neuronpath.errors import UserError
 from neuronpath.options import ROOT, add_device
 from neuronpath.parsing import Parser, whole
-from neuronpath.search_report import draw, markdown, run
+from neuronpath.search_report import PARTS, draw, markdown, run
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]
+
+
+def read(file: Path) -> dict:
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def main() -> None:
@@ -25,16 +30,23 @@ def main() -> None:
     parser.add_argument("--images_per_class", type=whole(1), default=10, help="held-out images (default: %(default)s)")
     parser.add_argument("--training_per_class", type=whole(1), default=3, help="to calibrate on (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results/search/study", help="files, without ending")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="compute these only, the rest is OUTPUT.json's"
+    )
     add_device(parser)
     o = parser.parse_args()
     digits, kept = ROOT / "dataset/digits", ROOT / "results/search"
     o.output.parent.mkdir(parents=True, exist_ok=True)
     file = o.output.with_suffix(".json")
     for m in o.models:
-        result = run(m, digits, o.images_per_class, o.training_per_class, kept, o.device)
-        earlier = json.loads(file.read_text()) if file.exists() else {}  # also of a run beside this one
-        found = {**earlier, m.stem: result}
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        if missing := [part for part in PARTS if part not in {*o.parts, *read(file).get(m.stem, {})}]:
+            raise UserError(f"{file}: {m.stem} lacks {', '.join(missing)}; add them to --parts")
+        result = run(m, digits, o.images_per_class, o.training_per_class, kept, o.device, o.parts)
+        found = read(file)  # again: another model's run may have ended beside this one
+        found[m.stem] = found.get(m.stem, {}) | result
+        unfinished = file.with_suffix(".part")
+        unfinished.write_text(json.dumps(found, indent=1) + "\n")
+        unfinished.replace(file)
     print(markdown(found))
     for file in draw(found, o.output):
         print(f"picture     {file.resolve()}")

@@ -5,14 +5,16 @@ import copy
 import pytest
 import torch
 from helpers import random_model
-from test_cli import Run, records
+from test_cli import Run, arguments, records
 from test_search import CONFIGS, make
 
-from neuronpath import Quadrature, edit, enhance, find_path, gain, influence_path, load, score_path
+from neuronpath import Quadrature, cli, edit, enhance, find_path, gain, influence_path, job, load, score_path
 from neuronpath.candidates import SEARCHES
 from neuronpath.checkpoint import save
 from neuronpath.devices import device, set_precision
 from neuronpath.errors import UserError
+from neuronpath.extract import InfluencePattern
+from neuronpath.influence import layer_influence
 from neuronpath.model import LayerNorm, Linear
 from neuronpath.reference import plain_influence, plain_search
 
@@ -46,6 +48,17 @@ def test_only_the_products_of_the_blocks_are_rounded(name, tmp_path):
 
 @pytest.mark.parametrize("name", CONFIGS)
 class TestBf16:
+    def test_streams_are_not_rounded(self, name):
+        model, _, images, _ = halves(name)
+        streams = [model.embed(images)]
+        for block in model.blocks:
+            streams += [block.attend(streams[-1]), block(streams[-1])]
+        streams.append(model.read(streams[-1][:, model.neuron_tokens]))
+        for z in streams:
+            assert z.dtype == torch.float32
+            assert (z != z.bfloat16()).float().mean() > 0.9
+        assert model.blocks[0].hidden(streams[0]).dtype == torch.bfloat16
+
     def test_scores_of_given_paths(self, name):
         model, exact, images, labels = halves(name)
         path = find_path(exact, images.double(), labels, FOUR, k=2).path
@@ -53,16 +66,18 @@ class TestBf16:
         assert found.dtype == torch.float32
         assert 1e-6 < relative(found, expected) < 0.05
 
+    @pytest.mark.parametrize("k", [1, 3])
     @pytest.mark.parametrize("search", SEARCHES)
-    def test_search(self, name, search):
-        """Where a choice is clear it is the same as in float64, up to the first that is not."""
+    def test_search(self, name, search, k):
+        """Behind the same neurons, clear choices are those in float64, and most of all."""
         model, exact, images, labels = halves(name)
-        found = find_path(model, images, labels, FOUR, search=search)
-        expected = find_path(exact, images.double(), labels, FOUR, search=search)
+        found = find_path(model, images, labels, FOUR, k, search)
+        expected = find_path(exact, images.double(), labels, FOUR, k, search)
         assert all(getattr(found, key).dtype == torch.float32 for key in SCORES)
-        clear = (expected.margin > 0.1).cumprod(1).bool()
-        assert clear.sum() >= 3
-        assert torch.equal(found.path[clear], expected.path[clear])
+        same = (found.path.sort(-1).values == expected.path.sort(-1).values).all(-1)
+        behind = torch.cat((torch.ones_like(same[:, :1]), same.long().cumprod(1).bool()[:, :-1]), 1)
+        assert same[behind & (expected.margin > 0.03)].all()
+        assert same[behind].float().mean() > 0.75
 
     def test_reference_and_influence(self, name):
         model, exact, images, labels = halves(name)
@@ -71,8 +86,10 @@ class TestBf16:
         assert relative(four["ja_score"], again) < 0.05
         found = torch.stack(plain_influence(model, images, labels, FOUR))
         assert relative(found, torch.stack(plain_influence(exact, images.double(), labels, FOUR))) < 0.05
-        path = influence_path(model, images, labels, FOUR)
-        assert relative(path.score, score_path(model, images, labels, path.path, FOUR)) < 1e-5
+        found = torch.stack(layer_influence(model, images, labels, FOUR, 7))
+        assert found.dtype == torch.float32
+        assert relative(found, torch.stack(layer_influence(exact, images.double(), labels, FOUR, 7))) < 0.05
+        assert influence_path(model, images, labels, FOUR).score.isfinite().all()
 
     def test_edits(self, name):
         model, exact, images, labels = halves(name)
@@ -90,13 +107,18 @@ class TestCommand:
         return Run(checkpoint, image_folder, tmp_path / "out", capsys)
 
     def test_a_run_in_bf16(self, run, tmp_path):
-        assert "images below 0.005" in run("--precision", "bf16", out=tmp_path / "half")
+        assert "images below 0.003" in run("--precision", "bf16", out=tmp_path / "half")
         run(out=tmp_path / "full")
         half, full = records(tmp_path / "half"), records(tmp_path / "full")
         assert half.keys() == full.keys()
         assert [r["prob"] for r in half.values()] == pytest.approx([r["prob"] for r in full.values()], abs=0.05)
         assert [r["prob"] for r in half.values()] != [r["prob"] for r in full.values()]
         assert "precision bf16 → fp32" in run(code=2, out=tmp_path / "half")
+
+    def test_influence_patterns_in_bf16(self, checkpoint, image_folder, tmp_path, capsys):
+        given = arguments(checkpoint, image_folder, tmp_path / "out", "--precision", "bf16")
+        assert cli.command(lambda: job.main(InfluencePattern("cls"), "", given)) == 0
+        assert "images below 0.003" in capsys.readouterr().out
 
     def test_tf32_needs_a_gpu(self, run):
         assert "--precision tf32: cpu has none" in run.refused("--precision", "tf32", "--device", "cpu")

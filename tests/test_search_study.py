@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import random_model, tiny_config
 
-from neuronpath import Quadrature, find_path, find_path_auto, search_report, search_study
+from neuronpath import Quadrature, find_path, find_path_auto, score_path, search_report, search_study
 from neuronpath.adaptive import NODES
 from neuronpath.checkpoint import load, save
 
@@ -67,22 +67,36 @@ def test_scores_go_on_where_a_killed_run_left_them(tmp_path, monkeypatch):
 
 
 def test_precisions(tmp_path):
-    model, x, y = make()
+    model, images = random_model(tiny_config(depth=3), scale=0.5), 60
     save(model.float(), tmp_path / "tiny.npz")
-    x, cpu = x.float(), torch.device("cpu")
+    x, y = torch.randn(images, 3, 9, 9, generator=torch.Generator().manual_seed(2)), torch.arange(images) % 4
     found = search_study.precisions(tmp_path / "tiny.npz", x, y)
     assert found.keys() == {"fp32", "bf16"}
+    exact, rounded = (load(tmp_path / "tiny.npz", dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     four = Quadrature("gauss-legendre", 4)
-    full, half = (
-        find_path(load(tmp_path / "tiny.npz", device=cpu, dtype=dtype), x, y, four)
-        for dtype in (torch.float32, torch.bfloat16)
-    )
-    same = (full.path == half.path).all(-1)
+    full, half = (find_path(m, x, y, four) for m in (exact, rounded))
+    kept = compared = whole = 0
+    margins = []
+    for path, other, margin in zip(full.path.tolist(), half.path.tolist(), half.margin.tolist(), strict=True):
+        whole += path == other
+        for layer, pair in enumerate(zip(path, other, strict=True)):
+            compared += 1
+            if pair[0] != pair[1]:
+                margins.append(margin[layer])
+                break
+            kept += 1
     bf16 = found["bf16"]
-    assert bf16["whole_paths"] == same.all(1).double().mean()
-    assert len(bf16["margins"]) == (~same).any(1).sum()
-    assert 0 < bf16["score_error"] < 0.05
-    assert found["fp32"]["jas"] == full.score.mean()
+    assert margins, "the images are chosen so that some path differs"
+    assert bf16["layers"] == pytest.approx(kept / compared)
+    assert bf16["whole_paths"] == pytest.approx(whole / images)
+    assert bf16["margins"] == pytest.approx(sorted(margins, reverse=True))
+    assert bf16["under"] == (half.margin <= max(margins)).double().mean()
+    same = sum(a == b for a, b in zip(full.base_path.tolist(), half.base_path.tolist(), strict=True))
+    assert bf16["whole_activation_paths"] == pytest.approx(same / images)
+    error = score_path(rounded, x, y, full.path, four) - full.score
+    assert bf16["score_error"] == pytest.approx((error.norm() / full.score.norm()).item(), rel=1e-4)
+    assert bf16["jas"] == pytest.approx(score_path(exact, x, y, half.path, four).mean().item(), rel=1e-4)
+    assert found["fp32"]["jas"] == pytest.approx(full.score.mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("threshold", [0, 0.02, 0.05, 1.1])
