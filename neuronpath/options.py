@@ -107,8 +107,8 @@ def add_precision(group) -> None:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="fp64 is for checks; tf32 (NVIDIA GPUs since Ampere) and bf16 round the factors of matrix products, which "
-        "is faster; paths differ where choices are close (default: %(default)s)",
+        help="fp64 is for checks; tf32 (NVIDIA GPUs since Ampere) and bf16 round the factors of matrix products for "
+        "the sake of speed; paths differ where choices are close (default: %(default)s)",
     )
 
 
