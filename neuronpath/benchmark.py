@@ -3,7 +3,6 @@
 import math
 import re
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .cost import CountFlops, block_flops, engine_flops, plain_flops
-from .devices import synchronize
+from .devices import seconds
 from .influence import layer_influence
 from .model import VisionTransformer
 from .quadrature import Quadrature
@@ -103,14 +102,14 @@ def search_flops(model: VisionTransformer, steps: int) -> int:
 def compare(runs: dict[str, Contender], model: VisionTransformer, images: int, repeats: int) -> str:
     """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
     weight = model.blocks[0].mlp.fc1.weight
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     rates, peak = [], {}
     for name in runs:  # the warm-up
         peak[name] = _peak_memory(weight.device, runs[name].run)
     for _ in range(repeats):
         rates.append(product_rate(weight))
         for name, contender in runs.items():
-            seconds[name].append(_time(weight.device, contender.run))
+            times[name].append(seconds(contender.run, weight.device))
     first = next(iter(runs))
     lines = [
         "| | s/image | images/s | speed-up, median (least-most) | block passes/image | share of product rate "
@@ -118,9 +117,9 @@ def compare(runs: dict[str, Contender], model: VisionTransformer, images: int, r
         "|---|---|---|---|---|---|---|",
     ]
     for name, contender in runs.items():
-        ratios = sorted(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
-        each = statistics.median(seconds[name]) / images
-        shares = [contender.flops * images / t / rate for t, rate in zip(seconds[name], rates, strict=True)]
+        ratios = sorted(a / b for a, b in zip(times[first], times[name], strict=True))
+        each = statistics.median(times[name]) / images
+        shares = [contender.flops * images / t / rate for t, rate in zip(times[name], rates, strict=True)]
         lines.append(
             f"| {name} | {each:.3g} | {1 / each:.3g} "
             f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
@@ -137,15 +136,7 @@ def product_rate(like: Tensor, size: int | None = None) -> float:
     a, b = (torch.randn(size, size, device=like.device, dtype=like.dtype) for _ in range(2))
     a @ b
     count = 3
-    return count * 2 * size**3 / _time(like.device, lambda: [a @ b for _ in range(count)])
-
-
-def _time(device: torch.device, run: Callable) -> float:
-    synchronize(device)
-    started = time.perf_counter()
-    run()
-    synchronize(device)
-    return time.perf_counter() - started
+    return count * 2 * size**3 / seconds(lambda: [a @ b for _ in range(count)], like.device)
 
 
 def _peak_memory(device: torch.device, run: Callable) -> float:

@@ -69,7 +69,7 @@ def candidate_gradients(prefix: Prefix, images: Tensor, neurons: Tensor) -> Tens
     """
     k, layer, model, plain = len(prefix.weights), prefix.layer, prefix.model, prefix.plain
     rows = (k * images[:, None] + torch.arange(k, device=images.device)).flatten()  # (P·k,)
-    u = model.blocks[layer].mlp.fc2.weight.T[neurons][:, None].to(model.dtype)  # (P, 1, D)
+    u = model.blocks[layer].columns(neurons)[:, None]  # (P, 1, D)
     w = plain.hidden[layer][images, :, neurons][..., None]  # (P, N, 1)
     update = (prefix.alpha[rows] - 1) * (w * u).repeat_interleave(k, 0)
     out = (plain.written[layer][images].repeat_interleave(k, 0) + update).requires_grad_()  # (P·k, N, D)

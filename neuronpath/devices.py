@@ -1,6 +1,8 @@
 """Where a model runs, and in what precision."""
 
 import argparse
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -40,6 +42,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """How long `run` takes, from all earlier work on `device` done to its own done."""
+    synchronize(device)
+    started = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - started
 
 
 def free(device: torch.device) -> None:

@@ -3,12 +3,11 @@
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 
-from .devices import synchronize
+from .devices import seconds
 from .edits import edit, enhance, remove
 from .influence import influence_path
 from .model import VisionTransformer
@@ -54,13 +53,10 @@ def seconds_per_image(
 def _seconds(run: Callable, device: torch.device) -> float:
     """The second of two runs; the first where it takes long, as little of that goes into starting."""
     for _ in range(2):
-        started = time.perf_counter()
-        run()
-        synchronize(device)
-        seconds = time.perf_counter() - started
-        if seconds > LONG:
+        found = seconds(run, device)
+        if found > LONG:
             break
-    return seconds
+    return found
 
 
 def peak_memory(device: torch.device) -> int:

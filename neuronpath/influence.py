@@ -63,7 +63,7 @@ def layer_influence(
         scaled = alpha.repeat(B)[:, None, None, None] * images.repeat_interleave(len(alpha), 0)
         total = total + _written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight)
     # fc2 is linear: its transpose is applied once, to the mean over tokens and nodes.
-    return [g @ block.mlp.fc2.weight.to(g.dtype) for g, block in zip(total, model.blocks, strict=True)]
+    return [block.neuron_gradient(g) for g, block in zip(total, model.blocks, strict=True)]
 
 
 @torch.enable_grad()

@@ -126,7 +126,7 @@ class Edit(Job):
         return records
 
     def _draws(self, items: list[Item], images: Tensor, paths: list, seed: int) -> list[Tensor]:
-        parts = images.to(self.double.pos_embed.device).double().split(self.options.internal_batch_size)
+        parts = images.to(self.double.pos_embed).split(self.options.internal_batch_size)
         hidden = [plain_forward(self.double, part).hidden for part in parts]
         sums = torch.cat([torch.stack([h.sum(1) for h in layers], 1) for layers in hidden])  # (B, L, H)
         drawn = [

@@ -93,6 +93,14 @@ class Block(nn.Module):
         """What the neurons write to the residual stream."""
         return self.mlp.fc2(h)
 
+    def columns(self, neurons: Tensor) -> Tensor:
+        """What a unit of each of `neurons` (…) writes: columns of fc2.weight, (…, D), in the stream's dtype."""
+        return self.mlp.fc2.weight.T[neurons].to(self.norm2.weight.dtype)
+
+    def neuron_gradient(self, written: Tensor) -> Tensor:
+        """∂F/∂(the neurons), (…, H), from ∂F/∂(what they write), (…, D)."""
+        return written @ self.mlp.fc2.weight.to(written.dtype)
+
     def forward(self, z: Tensor, queries: slice | None = None) -> Tensor:
         a = self.attend(z, queries)
         return a + self.project(self.hidden(a))

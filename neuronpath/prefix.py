@@ -140,11 +140,11 @@ class Prefix:
 
     def layer_gradient(self, written: Tensor) -> Tensor:
         """∂F/∂h of the current layer, (B, N, H), from ∂F/∂(what it writes), (R, N, D)."""
-        return self.integrate(written) @ self.model.blocks[self.layer].mlp.fc2.weight.to(written.dtype)
+        return self.model.blocks[self.layer].neuron_gradient(self.integrate(written))
 
     def columns(self, layer: int) -> Tensor:
-        """What a unit of each path neuron of `layer` writes: columns of fc2.weight, (B, K, D)."""
-        return self.model.blocks[layer].mlp.fc2.weight.T[self.chosen[layer]].to(self.model.dtype)
+        """What a unit of each path neuron of `layer` writes, (B, K, D)."""
+        return self.model.blocks[layer].columns(self.chosen[layer])
 
     def activations(self, layer: int) -> Tensor:
         """w̄ of the path neurons of `layer`, (B, N, K)."""

@@ -53,16 +53,16 @@ def run(
         }
 
     half, few_rules = (x[::2].double(), y[::2]), {"gauss-legendre": (2, 3, 4)}
-    results = (
-        training,
-        lambda: study.per_layer(scores("val")),
-        lambda: study.whole_paths(model, x, y, scores("val")),
-        lambda: study.quadratures(exact, x.double(), y),
-        lambda: study.quadratures(exact, *half, few_rules, (8, 16), "shortlist"),
-        lambda: study.precisions(checkpoint, x, y),
-        lambda: study.costs(model, x[few], y[few]),
-    )
-    return {part: result() for part, result in zip(PARTS, results, strict=True) if part in parts}
+    results = {
+        "training": training,
+        "layers": lambda: study.per_layer(scores("val")),
+        "paths": lambda: study.whole_paths(model, x, y, scores("val")),
+        "quadrature": lambda: study.quadratures(exact, x.double(), y),
+        "shortlist_quadrature": lambda: study.quadratures(exact, *half, few_rules, (8, 16), "shortlist"),
+        "precision": lambda: study.precisions(checkpoint, x, y),
+        "costs": lambda: study.costs(model, x[few], y[few]),
+    }
+    return {part: results[part]() for part in PARTS if part in parts}
 
 
 def first_of_each_class(images, labels, count: int, device: torch.device):

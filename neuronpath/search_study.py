@@ -4,8 +4,8 @@ Every comparison is on given images of one model, K = 1. Results are plain dicts
 scores of all candidates of all layers, is kept in a file of its own.
 """
 
+import io
 import statistics
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -20,14 +20,15 @@ from .adaptive import NODES, THRESHOLD, find_path_auto
 from .candidates import FIRST, KAPPA, STOPPED, choose, exact_scores, exhaustive, layer_scores, shortlist
 from .checkpoint import load
 from .cost import CountFlops, block_flops
-from .devices import set_precision, synchronize
+from .devices import seconds, set_precision
 from .errors import UserError
 from .model import VisionTransformer
 from .prefix import gather_neurons, plain_forward
 from .quadrature import Quadrature
 from .rows import default_rows
 from .score import score_path
-from .search import NeuronPath, find_path, search_prefixes
+from .search import find_path, search_prefixes
+from .store import replace_file
 
 THREE, FOUR = Quadrature("gauss-legendre", 3), Quadrature("gauss-legendre", 4)
 AT_ONCE = 10  # images
@@ -51,9 +52,8 @@ def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: 
     batches = list(zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True)) if len(images) else []
     for x, y in tqdm(batches, unit="batch", desc=file.stem):
         found = torch.cat((found, _every_score(model, x, y).cpu()))
-        unfinished = file.with_suffix(".part.npy")
-        np.save(unfinished, found.numpy())
-        unfinished.replace(file)
+        np.save(content := io.BytesIO(), found.numpy())
+        replace_file(file, content.getvalue())
     return found.to(images.device)
 
 
@@ -193,22 +193,19 @@ def precisions(checkpoint: Path, images: Tensor, labels: Tensor) -> dict:
     share of all its layers; `score_error`: root mean square of the differences of JAS, of fp32's paths, in units of
     that of JAS; `jas`: mean of the paths, all scored in fp32.
     """
-
-    def run(precision: str, path: Tensor | None = None) -> tuple[NeuronPath, Tensor]:
-        try:
-            model = load(checkpoint, device=images.device, dtype=set_precision(precision, images.device))
-            found = find_path(model, images, labels, FOUR)
-            return found, score_path(model, images, labels, found.path if path is None else path, FOUR)
-        finally:
-            set_precision("fp32", images.device)
-
-    expected, jas = run("fp32")
+    exact = load(checkpoint, device=images.device)
+    expected = find_path(exact, images, labels, FOUR)
+    jas = score_path(exact, images, labels, expected.path, FOUR)
     found = {"fp32": {"jas": jas.mean().item()}}
     for name in ("tf32", "bf16"):
         try:
-            other, scores = run(name, expected.path)
+            model = load(checkpoint, device=images.device, dtype=set_precision(name, images.device))
+            other = find_path(model, images, labels, FOUR)
+            scores = score_path(model, images, labels, expected.path, FOUR)
         except UserError:
             continue
+        finally:
+            set_precision("fp32", images.device)
         same = (other.path == expected.path)[..., 0]
         first = (~same).any(1).nonzero()[:, 0]  # images with a difference
         margins = other.margin[first, same.long().argmin(1)[first]].sort(descending=True).values
@@ -219,7 +216,7 @@ def precisions(checkpoint: Path, images: Tensor, labels: Tensor) -> dict:
             "margins": margins.tolist(),
             "under": (other.margin <= margins.max()).double().mean().item() if len(first) else 0.0,
             "score_error": ((scores - jas).norm() / jas.norm()).item(),
-            "jas": run("fp32", other.path)[1].mean().item(),
+            "jas": score_path(exact, images, labels, other.path, FOUR).mean().item(),
         }
     return found
 
@@ -235,29 +232,21 @@ def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int
         "shortlist, Gauss-Legendre 3": lambda x, y: find_path(model, x, y, THREE, search="shortlist"),
         "shortlist, auto": lambda x, y: find_path_auto(model, x, y, search="shortlist"),
     }
-    seconds = {name: [] for name in runs}
+    times = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            seconds[name].append(_seconds(lambda run=run: run(images, labels), images.device) / len(images))
+            times[name].append(seconds(lambda run=run: run(images, labels), images.device) / len(images))
     found = {
         name: {
-            "seconds": statistics.median(seconds[name]),
+            "seconds": statistics.median(times[name]),
             "block_passes": _block_passes(model, lambda run=run: run(images, labels)) / len(images),
         }
         for name, run in runs.items()
     }
     one, passes = partial(find_path, model, images[:1], labels[:1], THREE, search="exhaustive"), []
     counted = partial(_block_passes, model, one)
-    seconds = _seconds(lambda: passes.append(counted()), images.device)  # once, of one image: it takes long
-    return found | {"exhaustive, Gauss-Legendre 3": {"seconds": seconds, "block_passes": passes[0]}}
-
-
-def _seconds(run: Callable, device: torch.device) -> float:
-    synchronize(device)
-    started = time.perf_counter()
-    run()
-    synchronize(device)
-    return time.perf_counter() - started
+    once = seconds(lambda: passes.append(counted()), images.device)  # and of one image: it takes long
+    return found | {"exhaustive, Gauss-Legendre 3": {"seconds": once, "block_passes": passes[0]}}
 
 
 def _block_passes(model: VisionTransformer, run: Callable) -> float:

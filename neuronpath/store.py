@@ -103,7 +103,7 @@ class Store:
         earlier = [entry for _, _, entry in parse_lines(file, tear=True)] if file.exists() else []
         others = [e for e in earlier if isinstance(e, dict) and e.get("label") not in self.labels]
         if others or skipped:
-            _replace(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in others + skipped))
+            replace_file(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in others + skipped))
         else:
             file.unlink(missing_ok=True)
 
@@ -193,7 +193,9 @@ class Store:
             if overwrite:
                 self._begin_twins()
             if overwrite or not self.args_file.exists():
-                _replace(self.args_file, json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+                replace_file(
+                    self.args_file, json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+                )
         for label, end in ends.items():
             file = self._working(label)
             if file.exists() and file.stat().st_size > end:
@@ -231,7 +233,7 @@ class Store:
         file, order = self._working(label), [self._order[image] for image in self._images[label]]
         if order != sorted(order):
             lines = file.read_bytes().splitlines(keepends=True)
-            _replace(file, b"".join(lines[i] for i in sorted(range(len(order)), key=order.__getitem__)))
+            replace_file(file, b"".join(lines[i] for i in sorted(range(len(order)), key=order.__getitem__)))
         if file == self._partial(label):
             file.replace(label_file(self.directory, self.prefix, label))
 
@@ -247,7 +249,7 @@ def _append(file: io.FileIO, line: bytes) -> None:
         raise
 
 
-def _replace(file: Path, content: str | bytes) -> None:
+def replace_file(file: Path, content: str | bytes) -> None:
     """Write a file as a whole or not at all, whatever happens to the machine."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:

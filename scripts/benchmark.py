@@ -11,6 +11,7 @@ second: the default within 10 % of the best.
 """
 
 import sys
+from functools import partial
 
 import torch
 
@@ -47,10 +48,10 @@ def main() -> None:
         rows = o.internal_batch_size or default_rows(model, o.device)
         print(f"{name} sizes, {o.precision}, {o.device}, {o.batch_size} images, torch {torch.__version__}\n")
         runs = {
-            "searches": lambda m=model, x=x, y=labels, r=rows: searches(m, x, y, o.ig_total_step, r),
-            "influences": lambda m=model, x=x, y=labels, r=rows: influences(m, x, y, 4, r),
-            "sizes": lambda m=model, x=x, y=labels, r=rows: sizes(m, x, y, Quadrature("right", o.ig_total_step), r),
-            "rules": lambda m=model, x=x, y=labels, r=rows: rules(m, x, y, r),
+            "searches": partial(searches, model, x, labels, o.ig_total_step, rows),
+            "influences": partial(influences, model, x, labels, 4, rows),
+            "sizes": partial(sizes, model, x, labels, Quadrature("right", o.ig_total_step), rows),
+            "rules": partial(rules, model, x, labels, rows),
         }
         for table in o.tables:
             if table != "searches" or config.pool == "cls":

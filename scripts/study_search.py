@@ -16,6 +16,7 @@ from neuronpath.errors import UserError
 from neuronpath.options import ROOT, add_device
 from neuronpath.parsing import Parser, whole
 from neuronpath.search_report import PARTS, draw, markdown, run
+from neuronpath.store import replace_file
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]
 
@@ -44,9 +45,7 @@ def main() -> None:
         result = run(m, digits, o.images_per_class, o.training_per_class, kept, o.device, o.parts)
         found = read(file)  # again: another model's run may have ended beside this one
         found[m.stem] = found.get(m.stem, {}) | result
-        unfinished = file.with_suffix(".part")
-        unfinished.write_text(json.dumps(found, indent=1) + "\n")
-        unfinished.replace(file)
+        replace_file(file, json.dumps(found, indent=1) + "\n")
     print(markdown(found))
     for file in draw(found, o.output):
         print(f"picture     {file.resolve()}")
