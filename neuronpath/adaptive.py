@@ -21,8 +21,8 @@ def find_path_auto(
 
     An image whose smallest margin is under `threshold` is searched again until two rules in turn find the same path
     (K > 1: the same neurons per layer, in any order). All that is returned is the last rule's; `nodes` (B,) says
-    which, and `converged` (B,) is false where 16 nodes found another path than 8. `options` and errors: as of
-    `find_path`. Cost: 4, 12 or 28 nodes per image in all.
+    which, and `converged` (B,) whether it and the one before agreed, 1 or 0, or -1 where there was none before.
+    `options` and errors: as of `find_path`. Cost: 4, 12 or 28 nodes per image in all.
     """
 
     def search(which: Tensor, nodes: int) -> NeuronPath:
@@ -30,7 +30,7 @@ def find_path_auto(
             found = find_path(model, images[which], targets[which], Quadrature("gauss-legendre", nodes), **options)
         except NonFiniteError as e:
             raise NonFiniteError(which[e.image].item(), e.what) from e
-        return replace(found, nodes=torch.full_like(which, nodes), converged=torch.ones_like(which, dtype=torch.bool))
+        return replace(found, nodes=torch.full_like(which, nodes), converged=torch.full_like(which, -1))
 
     found = search(torch.arange(len(images), device=images.device), NODES[0])
     again = (found.margin.amin(1) < threshold).nonzero()[:, 0]
@@ -38,9 +38,10 @@ def find_path_auto(
         if not len(again):
             break
         before, finer = found.path[again], search(again, nodes)
+        differs = (finer.path.sort(-1).values != before.sort(-1).values).flatten(1).any(1)
+        finer = replace(finer, converged=(~differs).long())
         for field in fields(NeuronPath):
             if (column := getattr(found, field.name)) is not None:
                 column[again] = getattr(finer, field.name)
-        again = again[(finer.path.sort(-1).values != before.sort(-1).values).flatten(1).any(1)]
-    found.converged[again] = False
+        again = again[differs]
     return found

@@ -4,11 +4,14 @@ A check goes on with whatever the checks before it could open, so that one run f
 """
 
 import math
+import os
+import shutil
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -17,7 +20,7 @@ from tqdm import tqdm
 
 from . import options as opt
 from .accuracy import expected_top1, low_accuracy
-from .checkpoint import HEADS, load
+from .checkpoint import HEADS, load, read
 from .data import (
     FOLDERS,
     ImageSet,
@@ -42,6 +45,14 @@ SAMPLE = 500  # images that are classified
 IMAGENET_EACH = 50  # validation images of a class
 OTHER = {"paper": "native", "native": "paper"}
 SCRIPTS = {"cls": "path/joint_attr.py", "mean": "path/joint_attr_mae.py"}
+CHECKS = ("weights", "data", "images", "accuracy", "cost", "output")
+PARAMETERS = {  # published numbers of the public files, by name
+    "ViT-B_16-224.npz": 86_567_656,
+    "ViT-B_32.npz": 88_297_192,
+    "ViT-L_32.npz": 306_632_680,
+    "mae_finetuned_vit_base.pth": 86_567_656,
+}
+LITTLE = 2**30  # bytes of free disk space
 
 
 @dataclass(frozen=True)
@@ -60,28 +71,68 @@ Findings = Iterator[Finding]
 
 
 def findings(description: str | None, arguments: Sequence[str] | None = None) -> Findings:
-    """All checks, in the order of their cost. UserError for a mistake in the options themselves."""
+    """The chosen checks, one by one. UserError for a mistake in the options themselves."""
     options = parse(description, arguments)
-    model = yield from _check_weights(options)
-    classes = model.config.num_classes if model else None
+    chosen = set(options.checks)
+    models = {}
+    for file in options.pretrain_weight:
+        of_file = Namespace(**{**vars(options), "pretrain_weight": file})
+        model = yield from _check_weights(of_file)
+        if model:
+            models[file] = of_file, model
+    if chosen - {"weights", "output"}:
+        yield from _check_data(options, models)
+    if "output" in chosen:
+        yield from _check_output(options)
+
+
+def _check_data(options: Namespace, models: dict[Path, tuple[Namespace, VisionTransformer]]) -> Findings:
+    """The data set, and what the models make of it."""
+    chosen = set(options.checks)
+    first = next((model for _, model in models.values()), None)
+    classes = first.config.num_classes if first else None
     source = yield from _check_folder(options, classes)
     items = (yield from _check_classes(options, source)) if source else []
-    if items:
+    if items and "images" in chosen:
         yield from _check_images(options, source, items)
-    if model and items and classes == len(source.classes):
-        yield from _check_accuracy(options, model, source)
-    if model and items:
-        yield from _check_cost(options, model, len(items))
+    for of_file, model in models.values():
+        if items and "accuracy" in chosen and model.config.num_classes == len(source.classes):
+            yield from _check_accuracy(of_file, model, source)
+        if items and "cost" in chosen:
+            yield from _check_cost(of_file, model, len(items))
 
 
 def parse(description: str | None, arguments: Sequence[str] | None) -> Namespace:
-    """The options of the extraction scripts but for those of the output, for either kind of head."""
+    """The options of the extraction scripts, for either kind of head and one checkpoint or several."""
     parser = Parser(description)
+    parser.add_argument(
+        "--checks",
+        nargs="+",
+        choices=CHECKS,
+        default=CHECKS,
+        metavar="CHECK",
+        help=f"which checks: {', '.join(CHECKS)} (default: all); weights are always loaded, data is opened for all but "
+        "weights and output",
+    )
     opt.add_data(parser)
-    opt.add_model(parser)
+    opt.add_model(parser, several=True)
     opt.add_attribution(parser, ())
     opt.add_running(parser)
+    opt.add_output(parser)
     return opt.settle(parser.parse_args(arguments))
+
+
+def _check_output(options: Namespace) -> Findings:
+    """Whether there is room for records, and leave to write them."""
+    directory = options.output_dir or opt.ROOT / "results"
+    there = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        yield Finding(FAULT, "output", f"{directory}: cannot be written; choose another --output_dir")
+    elif free < LITTLE:
+        yield Finding(WARNING, "output", f"{directory}: only {free / GIB:.2f} GiB are free on its disk; make room")
+    else:
+        yield Finding(OK, "output", f"{directory}: {free / GIB:.0f} GiB are free on its disk")
 
 
 def _check_weights(options: Namespace) -> Generator[Finding, None, VisionTransformer | None]:
@@ -94,10 +145,21 @@ def _check_weights(options: Namespace) -> Generator[Finding, None, VisionTransfo
     c = model.config
     shape = f"{c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels, {c.num_classes} classes"
     head = f"the head reads {HEADS[c.pool]}: {SCRIPTS[c.pool]}"
-    yield Finding(OK, "weights", f"{o.pretrain_weight}: {shape}; {head}")
+    yield _published(o.pretrain_weight, f"{shape}; {head}")
     if isinstance(o.target, int) and o.target >= c.num_classes:
         yield Finding(FAULT, "weights", f"--target {o.target}: the model's classes are 0 to {c.num_classes - 1}")
     return model
+
+
+def _published(file: Path, sound: str) -> Finding:
+    """Whether a file with a public name holds as many parameters as are published."""
+    if file.name not in PARAMETERS:
+        return Finding(OK, "weights", f"{file}: {sound}")
+    count, published = sum(x.numel() for x in read(file).tensors.values()), PARAMETERS[file.name]
+    if count != published:
+        text = f"{file}: {count:,} parameters, not the published {published:,}; delete it and download it again"
+        return Finding(FAULT, "weights", text)
+    return Finding(OK, "weights", f"{file}: {sound}; {count:,} parameters, as published")
 
 
 def _check_folder(options: Namespace, num_classes: int | None) -> Generator[Finding, None, ImageSet | None]:
@@ -200,7 +262,7 @@ def sample(source: ImageSet, labels: Sequence[int] | None, images_per_class: int
 def _top1(options: Namespace, model, source, items: list[Item], preprocess: str) -> tuple[int, int]:
     """How many of `items` are classified rightly, and how many there are without unreadable ones."""
     correct = images = 0
-    transform = preprocessing(preprocess, model.config)
+    transform = preprocessing(preprocess, model.config, options.dataset)
     with _bar(f"top-1, {preprocess}", len(items)) as bar:
         for batch in batches(source, items, transform, options.batch_size, options.num_workers):
             bar.update(len(batch.items) + len(batch.bad))
@@ -240,7 +302,9 @@ def _check_cost(options: Namespace, model: VisionTransformer, images: int) -> Fi
     text = f"at most {used / GIB:.2f} of {there / GIB:.1f} GiB on {o.device} with --internal_batch_size {rows}{advice}"
     yield Finding(level, "memory", text)
     shares = ", ".join(f"{job} {duration(images * seconds)}" for job, seconds in each.items())
-    yield Finding(OK, "time", f"{images} images on {o.device}, without loading them: about {shares}")
+    name, total = opt.model_name(options), duration(images * sum(each.values()))
+    text = f"{name}, {images} images on {o.device}: about {total} of computing for all jobs ({shares})"
+    yield Finding(OK, "time", text)
 
 
 def _bar(what: str, total: int) -> tqdm:

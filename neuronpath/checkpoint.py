@@ -6,6 +6,7 @@ where `argparse.Namespace`, which the public MAE file holds, is the only type al
 """
 
 import argparse
+import functools
 import hashlib
 import io
 import lzma
@@ -134,8 +135,15 @@ def save(model: VisionTransformer, checkpoint: str | Path) -> None:
 
 
 def sha256(checkpoint: str | Path) -> str:
+    """Of the file's content, hexadecimal; read once as long as the file stays as it is."""
+    state = Path(checkpoint).stat()
+    return _sha256(Path(checkpoint), state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _sha256(checkpoint: Path, *_: int) -> str:
     digest = hashlib.sha256()
-    with Path(checkpoint).open("rb") as file:
+    with checkpoint.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

@@ -4,7 +4,6 @@ Records say which data set they are of, but are untrusted: a path that they name
 project only.
 """
 
-import json
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import options as opt
+from .args import Args, args_file
 from .configs import CONFIGS
 from .data import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
 from .errors import UserError
@@ -20,7 +20,6 @@ from .names import class_names, find_label, listing
 from .parsing import Parser, whole
 from .records import label_files
 from .similarity import MOST_UNITS, Classes, read_classes
-from .store import read_args
 
 
 def add_records(parser: Parser) -> None:
@@ -98,12 +97,12 @@ def settle(options: Namespace) -> dict:
 
     `options.path_typed` tells which it was.
     """
-    file, settings, recorded = options.results / f"{options.input_prefix}.args.json", {}, None
+    file, settings, recorded = args_file(options.results, options.input_prefix), {}, {}
     if not options.results.is_dir():
         raise UserError(f"{options.results}: no such folder; give the folder of the records with --results")
     if file.exists():
-        _, settings, _ = read_args(file)
-        recorded = json.loads(file.read_bytes()).get("options")
+        args = Args.read(file)
+        settings, recorded = args.settings, args.options
         size = settings.get("model_mlp_dim")
         if type(size) is not int or not 0 < size <= MOST_UNITS:
             raise UserError(f"{file}: model_mlp_dim is not the number of units of a layer; were these made by path/*?")
@@ -113,7 +112,7 @@ def settle(options: Namespace) -> dict:
     options.dataset = options.dataset or settings.get("dataset", "imagenet1k")
     options.path_typed = options.dataset_path is not None
     if not options.path_typed:
-        inside = _below_root(recorded.get("dataset_path")) if same and isinstance(recorded, dict) else None
+        inside = _below_root(recorded.get("dataset_path")) if same else None
         options.dataset_path = inside or opt.ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
     return settings
 

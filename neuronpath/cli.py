@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import ResourceError, UserError, disk_full, out_of_memory, printable
+from .errors import UserError, disk_full, out_of_memory, printable
 from .interrupts import as_keyboard_interrupt
 
 RESUME = "the same command resumes"
+SHORTAGE = 4  # exit code: out of memory or disk
 
 
 def command(main: Callable[[], int | None]) -> int:
@@ -25,7 +26,7 @@ def command(main: Callable[[], int | None]) -> int:
     except UserError as e:
         fault, code = str(e), e.exit_code
     except (OSError, MemoryError, RuntimeError) as e:
-        fault, code = _shortage(e), ResourceError.exit_code
+        fault, code = _shortage(e), SHORTAGE
         if not fault and isinstance(e, OSError) and e.filename is not None:
             fault, code = f"{printable(os.fsdecode(e.filename))}: {e.strerror}; check the path", UserError.exit_code
         if not fault:

@@ -7,6 +7,7 @@ the record. Image files are untrusted: one that cannot be read becomes a message
 import hashlib
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "ci
 DEFAULT_PATH = "dataset/imagenet2012/val"
 SYNSETS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # ImageNet-1k's, joined by newlines
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation
+HALF = ((0.5,) * 3, (0.5,) * 3)
 
 DECODING_ERRORS = (
     OSError,
@@ -64,7 +66,13 @@ class ImageSet:
     items: list[Item]
     arrays: np.ndarray | None = None  # CIFAR's images, (n, 32, 32, 3) uint8; None where images are files
 
-    def read(self, item: Item) -> Image.Image:
+    def rgb(self, item: Item) -> Image.Image:
+        """The image as 8-bit RGB: what models and people see. One of DECODING_ERRORS where it cannot be read."""
+        with self.open(item) as image:
+            return to_rgb(image)
+
+    def open(self, item: Item) -> Image.Image:
+        """The image as it is stored, not yet decoded."""
         if self.arrays is not None:
             return Image.fromarray(self.arrays[int(item.image)])
         image = Image.open(self.root / item.image)
@@ -106,6 +114,7 @@ def open_dataset(name: str, path: str | Path, num_classes: int) -> ImageSet:
 
 
 def _folder(root: Path) -> ImageSet:
+    """Labels are the places of the class folders' names in alphabetical order."""
     try:
         folder = datasets.ImageFolder(str(root), allow_empty=True)
     except OSError as e:
@@ -113,7 +122,23 @@ def _folder(root: Path) -> ImageSet:
     items = [Item(Path(p).relative_to(root).as_posix(), label) for p, label in folder.samples]
     if not items:
         raise UserError(f"{root}: no images in its class folders ({', '.join(datasets.folder.IMG_EXTENSIONS)})")
+    _warn_of_numbers(root, folder.classes)
     return ImageSet(root, folder.classes, items)
+
+
+def _warn_of_numbers(root: Path, names: list[str]) -> None:
+    """Names that are numbers invite to take them for the labels."""
+    if not all(re.fullmatch(r"\d{1,18}", name) for name in names):
+        return
+    numbers = [int(name) for name in names]
+    if numbers != sorted(numbers):
+        place = next(i for i, (a, b) in enumerate(zip(numbers, sorted(numbers), strict=True)) if a != b)
+        digits = len(str(max(numbers)))
+        warnings.warn(
+            f"{root}: its class folders are numbered, but labels follow the alphabet: {names[place]!r} is label "
+            f"{place}; where a folder's number must be its label, name it with {digits} digits, as {'2'.zfill(digits)}",
+            stacklevel=3,
+        )
 
 
 def _cifar(name: str, root: Path) -> ImageSet:
@@ -138,12 +163,13 @@ def synset_fault(source: ImageSet) -> str:
     )
 
 
-def preprocessing(kind: str, config: ConfigDict) -> transforms.Compose:
-    """Pillow image to normalised (3, S, S), S = `config.img_size`.
+def preprocessing(kind: str, config: ConfigDict, dataset: str = "imagenet1k") -> transforms.Compose:
+    """Pillow image of `dataset` (one of DATASETS) to normalised (3, S, S), S = `config.img_size`.
 
-    "paper": squashed to S×S, bilinear, ImageNet mean and standard deviation. "native": what the public weights
-    were trained for; Google's ViTs the short side to ⌊S/0.9⌋ (to S from 384 pixels on), bicubic, centre crop,
-    mean and standard deviation 0.5; fine-tuned MAE the short side to 256/224·S, centre crop, ImageNet's.
+    "paper": squashed to S×S, bilinear, ImageNet mean and standard deviation; for CIFAR 0.5, as the released scripts
+    have it. "native": what the public weights were trained for; Google's ViTs the short side to ⌊S/0.9⌋ (to S from
+    384 pixels on), bicubic, centre crop, mean and standard deviation 0.5; fine-tuned MAE the short side to
+    256/224·S, centre crop, ImageNet's.
     """
     S = config.img_size
     if kind == "paper":
@@ -152,9 +178,14 @@ def preprocessing(kind: str, config: ConfigDict) -> transforms.Compose:
         steps = [transforms.Resize(S if S >= 384 else S * 10 // 9, InterpolationMode.BICUBIC)]
     else:
         steps = [transforms.Resize(S * 256 // 224, InterpolationMode.BICUBIC)]
-    half = kind == "native" and config.pool == "cls"
-    normalise = transforms.Normalize(*((0.5,) * 3, (0.5,) * 3) if half else (IMAGENET_MEAN, IMAGENET_STD))
+    half = paper_half(dataset) if kind == "paper" else config.pool == "cls"
+    normalise = transforms.Normalize(*(HALF if half else IMAGENET))
     return transforms.Compose([*steps, transforms.CenterCrop(S), transforms.ToTensor(), normalise])
+
+
+def paper_half(dataset: str) -> bool:
+    """Whether "paper" preprocessing takes mean and standard deviation 0.5 instead of ImageNet's."""
+    return dataset in CIFAR
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -189,8 +220,7 @@ class _Loaded(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> tuple[Item, Tensor | str]:
         try:
-            with self.source.read(self.items[i]) as image:
-                return self.items[i], self.transform(to_rgb(image))
+            return self.items[i], self.transform(self.source.rgb(self.items[i]))
         except DECODING_ERRORS as e:
             return self.items[i], one_line(e)
 

@@ -12,6 +12,7 @@ from .errors import UserError
 from .methods import EDITED
 from .metrics import Edited, Missing
 from .plotting import counts, escaped, finish, jitter, marker, no_records, points
+from .score_plots import mixed
 from .table import EDITS, Results, edited_of
 
 HEADS = {"cls": "ViT", "mean": "MAE"}  # a model's pooling, and what models with it are called
@@ -62,8 +63,8 @@ def probability_deviation(results: Results, models: Sequence[str]) -> Figure:
         "Probability Deviation of a class: mean over its images of p(edited) / p(original), p being the probability of "
         "the true class; 1 (dashed) is no change. Box: quartiles and median of the classes; whiskers: the last class "
         "within 1.5 box heights."
-        + bool(left_out)
-        * f" Up to {left_out} images of a model, whose p(original) is 0, are left out.",
+        + bool(left_out) * f" Up to {left_out} images of a model, whose p(original) is 0, are left out."
+        + mixed(results, models),
     )
     return figure
 
@@ -130,8 +131,8 @@ def accuracy_deviation(results: Results, found: dict) -> Figure:
         handles + paper * [marker("the paper's", **HOLLOW)],
         "Accuracy Deviation = 100 (top-1 accuracy edited - original), over all images. Bars: 95 % bootstrap intervals, "
         "images resampled within their classes; none where every class has one image."
-        + paper
-        * " Hollow: the paper's figures, over all validation images of ImageNet-1k.",
+        + paper * " Hollow: the paper's figures, over all validation images of ImageNet-1k."
+        + mixed(results, models),
     )
     return figure
 

@@ -17,12 +17,6 @@ class UserError(Exception):
         return printable(super().__str__())
 
 
-class ResourceError(UserError):
-    """Out of memory or disk: the same command resumes where it stopped."""
-
-    exit_code = 4
-
-
 def printable(text: str) -> str:
     """`text` with line breaks, control characters and undecodable bytes as escapes: names come from outside."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -30,7 +24,12 @@ def printable(text: str) -> str:
 
 def one_line(error: BaseException, limit: int = 200) -> str:
     """The message of `error` on one line, shortened; its type where it has no message."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    return shortened(str(error), limit) or type(error).__name__
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """`text` on one line of at most `limit` characters."""
+    text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

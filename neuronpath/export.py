@@ -48,7 +48,7 @@ def export_images(source: ImageSet, items: list[Item], folder: Path) -> int:
 
 def _export(source: ImageSet, item: Item, target: Path) -> None:
     try:
-        with source.read(item) as image:
+        with source.open(item) as image:
             image.load()
     except DECODING_ERRORS as e:
         raise UserError(f"{source.root / item.image}: cannot be read ({one_line(e)}); remove it or replace it") from e

@@ -15,6 +15,8 @@ from .quadrature import AUTO, Quadrature
 from .search import NeuronPath, find_path
 from .summary import NEAR_TIES, ScoreSummary
 
+CONVERGED = {1: True, 0: False, -1: None}  # NeuronPath.converged in records
+
 
 class Extraction(Job):
     """What both extraction jobs have in common; `scores` maps the keys that are scores to their names."""
@@ -118,6 +120,8 @@ class JointAttribution(Extraction):
         columns |= {key: getattr(found, key) for key in self.keys if key not in ("pred", "prob", *columns)}
         records = as_records(found.logits, targets, **columns)
         for record in records:
+            if "converged" in record:
+                record["converged"] = CONVERGED[record["converged"]]
             if "search_stopped" in record:
                 record["search_stopped"] = [candidates.STOPPED[i] for i in record["search_stopped"]]
         return records

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from . import options as opt
 from .accuracy import expected_top1, low_accuracy
+from .args import Args
 from .checkpoint import HeadError, load, sha256
-from .data import Batch, ImageSet, Item, batches, open_dataset, preprocessing
+from .data import Batch, ImageSet, Item, batches, open_dataset, paper_half, preprocessing
 from .devices import free
 from .errors import UserError, out_of_memory
 from .model import VisionTransformer
@@ -34,7 +35,8 @@ class Job:
     """What one script computes; an instance is one run of it.
 
     `name` is what args.json calls it, `keys` what a record holds beside `image` and `label`. `scripts` has the path
-    of the script for each kind of head, and `pool` is the head of this one. `options` are there once parsed.
+    of the script for each kind of head, and `pool` is the head of this one. `options` are there once parsed. `origin`:
+    the settings of the records that it reads, there once prepared.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Job:
 
     def __init__(self, pool: str):
         self.pool = pool
+        self.origin: dict = {}
 
     def add_options(self, parser: Parser) -> None:
         """The options of its own."""
@@ -119,9 +122,12 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
             _run(job, model, source, store, summary, len(items), impossible, skipped)
         finally:
             file = store.write_skipped(skipped)
+        others = store.others()
     if options.share.speaks:
         print(f"{job.name}{_share_words(options.share)}\n{_model_line(options, model)}")
         print(summary.text(resumed, time.perf_counter() - started, directory, options.output_prefix))
+        if others:
+            print(f"also there  {others} records of other images, from earlier runs of the same settings")
     if skipped:
         print(f"skipped     {len(skipped)} images, listed in {file.resolve()}")
     # torchrun would stop the other processes.
@@ -149,30 +155,36 @@ def _load(job: Job, options: Namespace) -> VisionTransformer:
         raise UserError(f"{e}; run {job.scripts[e.pool]}") from e
 
 
-def provenance(job: Job, model: VisionTransformer) -> dict:
-    """What args.json says; `settings` is what a resumed run must agree with."""
-    options = job.options
-    settings = {
+def data_and_model(options: Namespace, model: VisionTransformer) -> dict:
+    """The settings that all jobs share: which images, how preprocessed, in which model."""
+    return {
         "dataset": options.dataset,
         "checkpoint_sha256": sha256(options.pretrain_weight),
         **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
         "preprocess": options.preprocess,
-        **job.settings(),
+        **({"preprocess_mean": 0.5} if options.preprocess == "paper" and paper_half(options.dataset) else {}),
         "precision": options.precision,
     }
+
+
+def provenance(job: Job, model: VisionTransformer) -> Args:
+    options = job.options
+    common = data_and_model(options, model)
+    precision = common.pop("precision")
     shown = {key: value for key, value in vars(options).items() if key not in ("dtype", "share")}
-    return {
-        "job": job.name,
-        "settings": settings,
-        "options": {key: _plain(value) for key, value in shown.items()},
-        "versions": {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
-    }
+    return Args(
+        job.name,
+        {**common, **job.settings(), "precision": precision},
+        {key: _plain(value) for key, value in shown.items()},
+        {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
+        job.origin,
+    )
 
 
 def _run(job: Job, model, source, store: Store, summary, total: int, impossible: dict, skipped: list) -> None:
     """Compute and write the pending records; what cannot be is added to `skipped`."""
     options, quiet = job.options, not job.options.share.speaks
-    transform = preprocessing(options.preprocess, model.config)
+    transform = preprocessing(options.preprocess, model.config, options.dataset)
     with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True, disable=quiet) as bar:
 
         def skip(item: Item, reason: str) -> None:

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from . import options as opt
+from .args import Args, args_file, differences
 from .data import ImageSet, Item
 from .edits import edit, gain
 from .errors import UserError
-from .job import Job
-from .methods import METHODS
+from .job import Job, data_and_model
+from .methods import METHODS, Method
 from .model import VisionTransformer
 from .parsing import Parser
 from .prefix import plain_forward
 from .records import is_path, label_file, read_class
 from .search import NonFiniteError
-from .store import read_args
 from .summary import EditSummary
 
 FACTORS = {"remove": 0.0, "enhance": 2.0}
@@ -70,7 +70,7 @@ class Edit(Job):
         return {"method": self.options.method, "operation": "remove_enhance", **numbers, "seed": self.options.seed}
 
     def prepare(self, model, source, items):
-        self.paths, missing = self.read_paths(model, source, items)
+        self.paths, missing, self.origin = self.read_paths(model, source, items)
         sizes = {len(layer): image for image, path in self.paths.items() for layer in path}
         if len(sizes) > 1:
             image, other = list(sizes.values())[:2]
@@ -188,13 +188,15 @@ def _matched(order: list[int], neurons: list[int], generator: random.Random) -> 
 
 def read_paths(
     options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item]
-) -> tuple[dict[str, list], dict[Item, str]]:
-    """Each image's path, L lists of K neurons, and the items that have none, each with what to do about it.
+) -> tuple[dict[str, list], dict[Item, str], dict]:
+    """Each image's path, L lists of K neurons; the items that have none, each with what to do about it; settings.
 
-    UserError for records that are broken or do not fit the model.
+    The settings are those with which the paths were found, {} where nothing tells. UserError for records that are
+    broken or do not fit the model, or of other weights.
     """
-    directory, key = paths_folder(options)
-    _compare_origin(options, directory, model)
+    directory, method = paths_folder(options)
+    key = method.path
+    origin = _origin(options, directory, model)
     images: dict[int, list[str]] = {label: [] for label in sorted({item.label for item in items})}
     for item in source.items:
         if item.label in images:
@@ -204,8 +206,8 @@ def read_paths(
     def check(record: dict) -> str:
         if is_path(record.get(key), c):
             return ""
-        wanted = f"{key} path of {c.depth} lists of distinct neurons, each 0 to {c.mlp_dim - 1}"
-        return f"no {wanted}; give the records of {'/'.join(METHODS)} for this model"
+        wanted = f"{c.depth} lists of distinct neurons, each 0 to {c.mlp_dim - 1}"
+        return f"its {key} is not {wanted}; give the records of {method.job} for this model"
 
     for label, names in images.items():
         file = label_file(directory, options.input_prefix, label)
@@ -214,27 +216,36 @@ def read_paths(
             paths |= {image: record[key] for image, record in found.items()}
     missing = [item for item in items if item.image not in paths]
     advice = f"no path for it in {directory} ({options.input_prefix}); run the search on it, or use --on_bad_image skip"
-    return paths, {item: f"{item.image}: {advice}" for item in missing}
+    return paths, {item: f"{item.image}: {advice}" for item in missing}, origin
 
 
-def paths_folder(options: Namespace) -> tuple[Path, str]:
-    """Where the paths of the chosen method are, and their key."""
+def paths_folder(options: Namespace) -> tuple[Path, Method]:
+    """Where the paths of the chosen method are, and whose they are."""
     method = METHODS["ja" if options.method == "random" else options.method]
     given = {"ja": options.ja_path, "influence_pattern": options.influence_pattern_path}[method.job]
     job = method.job if method.job != "ja" or "topK" not in options else f"ja_top{options.topK}"
     directory = given or opt.ROOT / "results" / job / opt.model_name(options)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; run the search first, or give --{method.job}_path")
-    return directory, method.path
+    return directory, method
 
 
-def _compare_origin(options: Namespace, directory: Path, model: VisionTransformer) -> None:
-    """Warn where the paths were found in other circumstances than they are now edited in."""
-    file = directory / f"{options.input_prefix}.args.json"
+def _origin(options: Namespace, directory: Path, model: VisionTransformer) -> dict:
+    """With which settings the paths were found, {} where nothing tells; a warning where they differ from this run's.
+
+    UserError where other weights found them, unless that is allowed.
+    """
+    file = args_file(directory, options.input_prefix)
     if not file.exists():
-        return
-    _, settings, _ = read_args(file)
-    now = {"preprocess": options.preprocess, "model_img_size": model.config.img_size, "precision": options.precision}
-    changed = [f"{key} {settings.get(key)} → {value}" for key, value in now.items() if settings.get(key) != value]
-    if changed:
-        warnings.warn(f"{file}: its paths were found with other settings ({', '.join(changed)})", stacklevel=2)
+        return {}
+    found = Args.read(file).settings
+    now = {**data_and_model(options, model), "target": "label"}  # edits are of the label's probability
+    weights = "checkpoint_sha256"
+    if found.get(weights) != now[weights] and not options.allow_other_weights:
+        raise UserError(
+            f"{file}: its paths were found on other weights ({differences(found, now, [weights])}); search with these "
+            "weights, or give --allow_other_weights"
+        )
+    if changed := differences(found, now, now):
+        warnings.warn(f"{file}: its paths were found with other settings ({changed})", stacklevel=2)
+    return Args("", found).circumstances()

@@ -24,7 +24,8 @@ def add_data(parser: Parser) -> None:
         "--dataset",
         choices=DATASETS,
         default="imagenet1k",
-        help="kind of data set: imagenet1k, imagefolder and digits are folders of class folders (default: %(default)s)",
+        help="kind of data set: imagenet1k, imagefolder and digits are folders of class folders, whose labels are the "
+        "places of their names in alphabetical order, so that 10 comes before 2 (default: %(default)s)",
     )
     others = ", ".join(f"{path} for {name}" for name, path in DEFAULT_PATHS.items())
     group.add_argument(
@@ -56,16 +57,17 @@ def add_data(parser: Parser) -> None:
     )
 
 
-def add_model(parser: Parser, pool: str | None = None) -> None:
-    """`pool`: the kind of head that the script is for; None: either."""
+def add_model(parser: Parser, pool: str | None = None, several: bool = False) -> None:
+    """`pool`: the kind of head that the script is for; None: either. `several`: more than one checkpoint."""
     names = [name for name, config in CONFIGS.items() if pool in (None, config.pool)]
     group = parser.add_argument_group("model")
     group.add_argument(
         "--pretrain_weight",
         type=Path,
         required=True,
+        nargs="+" if several else None,
         metavar="FILE",
-        help="checkpoint: .npz, .pth or .safetensors (required)",
+        help=f"checkpoint{'s' * several}: .npz, .pth or .safetensors (required)",
     )
     group.add_argument(
         "--model_type",
@@ -174,6 +176,11 @@ def add_paths(parser: Parser, folder: str, *controls: str) -> None:
             option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{default}/<model>)"
         )
     add_input_prefix(group)
+    group.add_argument(
+        "--allow_other_weights",
+        action="store_true",
+        help="edit paths that were found on another checkpoint; without it they are refused",
+    )
 
 
 def add_input_prefix(group) -> None:

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
-from .data import DECODING_ERRORS
+from .data import DECODING_ERRORS, ImageSet, Item
 from .errors import UserError, one_line, writing
 from .methods import METHODS
 
@@ -18,19 +17,20 @@ SMALL = 8  # type, in points
 SEARCHED = {"ja": "neuron path", "base": "activation path"}  # what joint_attr records, with the legend's words
 
 
-def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str, file: Path) -> list[Path]:
+def plot_paths(records: Sequence[dict], source: ImageSet, num_neurons: int, rule: str, file: Path) -> list[Path]:
     """For each record the image, both its paths (layer × neuron index, area by activation) and both their JAS.
 
-    `records` of joint_attr, their images below `root`; `num_neurons` H; `rule` names the quadrature for the caption.
+    `records` of joint_attr, their images in `source`; `num_neurons` H; `rule` names the quadrature for the caption.
     Writes `file` with the endings .png and .pdf added and returns both. UserError for an image that is not there.
     """
+    known = {item.image: item for item in source.items}
     figure = Figure(figsize=(10, 2.1 * len(records) + 0.9), layout="constrained")
     axes = figure.subplots(len(records), 3, width_ratios=(1, 4, 1.6), squeeze=False)
     largest = max(abs(a) for record in records for key in SEARCHED for layer in record[f"{key}_act"] for a in layer)
     scores = [0, *(record[f"{key}_score"] for record in records for key in SEARCHED)]
     spread = max(scores) - min(scores)
     for (picture, path, score), record in zip(axes, records, strict=True):
-        picture.imshow(_image(root, record["image"]))
+        picture.imshow(_image(source, known.get(record["image"]), record["image"]))
         picture.set_title(f"label {record['label']}, predicted {record['pred']}", fontsize=9)
         picture.set_xlabel(record["image"], fontsize=8)
         picture.set(xticks=[], yticks=[])
@@ -58,15 +58,14 @@ def plot_paths(records: Sequence[dict], root: Path, num_neurons: int, rule: str,
     return save(figure, file)
 
 
-def _image(root: Path, name: str) -> np.ndarray:
-    file = root / name
-    if not file.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{name}: this record's image lies outside {root}")
+def _image(source: ImageSet, item: Item | None, name: str) -> np.ndarray:
+    """As the model sees it but for size and normalisation."""
+    if item is None:
+        raise UserError(f"{name}: this record's image is not in {source.root}; does --dataset_path fit the records?")
     try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
+        return np.asarray(source.rgb(item))
     except DECODING_ERRORS as e:
-        raise UserError(f"{file}: cannot be read ({one_line(e)}); does --dataset_path fit the records?") from e
+        raise UserError(f"{source.root / name}: cannot be read ({one_line(e)}); replace it or its record") from e
 
 
 def _draw_path(axes, record: dict, key: str, name: str, colour: str, largest: float) -> None:

@@ -1,6 +1,6 @@
 """The engine: a path found so far, ramped, its state kept from layer to layer (exact algebra).
 
-Scoring overwrites the neuron tokens' activations in the layers of the path (docs/method.md §2, §10), so what
+Scoring overwrites the neuron tokens' activations in the layers of the path (docs/method.md §2, §9), so what
 these layers write to the residual stream is the unperturbed fc2(h̄) plus a rank-K update, (α-1)·w̄_n times
 column n of fc2.weight. Going on from layer l to l+1 changes nothing before l: every node keeps the stream of the
 current layer, and only the layers behind it, the *tail*, are run again.
@@ -76,6 +76,11 @@ def open_block(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
         return a
     other = a[:, model.other_tokens]
     return model.join(a[:, model.neuron_tokens], other + block.project(block.hidden(other)))
+
+
+def neuron_rows(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
+    """The neuron tokens, (R, N, D), of the stream `z` of `open_block`: after the last block there are no others."""
+    return z if model.queries(layer) is not None else z[:, model.neuron_tokens]
 
 
 def write(model: VisionTransformer, z: Tensor, layer: int, out: Tensor) -> Tensor:
@@ -178,7 +183,7 @@ class ForwardPrefix(Prefix):
         with torch.enable_grad():
             F = probability(self.model.run(z, self.layer + 1), self.targets)
             (dz,) = torch.autograd.grad(F.sum(), z)  # (R, T, D)
-        g = self.layer_gradient(dz[:, self.model.neuron_tokens])
+        g = self.layer_gradient(neuron_rows(self.model, dz, self.layer))
         if self.t is None:
             return torch.zeros_like(g[..., 0]), g
         return self.integrate(torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1)))[:, None], g

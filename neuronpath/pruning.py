@@ -35,14 +35,14 @@ def prune(model: VisionTransformer, retained: Tensor, draws: Tensor, proportion:
 def retained_units(paths: Sequence[list[list[int]]], k: int) -> list[list[int]]:
     """Per layer the `k` units most frequent in `paths` (n × L lists of neurons), ties by lowest index.
 
-    ValueError, whose argument is the layer, where fewer than `k` distinct units occur.
+    ValueError naming the layer where fewer than `k` distinct units occur.
     """
     retained = []
     for layer, neurons in enumerate(zip(*paths, strict=True)):
         counts = Counter(neuron for chosen in neurons for neuron in chosen)
         ranked = sorted(counts, key=lambda neuron: (-counts[neuron], neuron))
         if len(ranked) < k:
-            raise ValueError(layer)
+            raise ValueError(f"layer {layer}: its paths hold {len(ranked)} distinct units, fewer than {k}")
         retained.append(ranked[:k])
     return retained
 
@@ -98,7 +98,7 @@ class TopKEdit(Edit):
         return {"method": o.method, "operation": o.edit_operation, "topK": o.topK, "seed": o.seed}
 
     def read_paths(self, model, source, items):
-        paths, missing = read_paths(self.options, model, source, items)
+        paths, missing, origin = read_paths(self.options, model, source, items)
         k = self.options.topK
         for item in items:
             least = min((len(layer) for layer in paths.get(item.image, [range(k)])), default=k)
@@ -106,7 +106,12 @@ class TopKEdit(Edit):
                 raise UserError(
                     f"{item.image}: its path has {least} neurons per layer; lower --topK {k}, or search with it"
                 )
-        return {image: [layer[:k] for layer in path] for image, path in paths.items()}, missing
+        return best(paths, k), missing, origin
+
+
+def best(paths: dict[str, list], k: int) -> dict[str, list]:
+    """`paths` by image, cut to the best `k` neurons of every layer."""
+    return {image: [layer[:k] for layer in path] for image, path in paths.items()}
 
 
 class Prune(Job):
@@ -155,7 +160,8 @@ class Prune(Job):
             self.retained = {label: random_units(options.seed, label, L, H, options.topK) for label in parts}
         else:
             selection = [item for chosen, _ in parts.values() for item in chosen]
-            paths, missing = read_paths(options, model, source, selection)
+            paths, missing, self.origin = read_paths(options, model, source, selection)
+            paths = best(paths, options.topK)
             for label, (chosen, _) in parts.items():
                 found = [paths[item.image] for item in chosen if item.image in paths]
                 if found or options.on_bad_image == "skip":
@@ -175,8 +181,7 @@ class Prune(Job):
             return retained_units(paths, k)
         except ValueError as e:
             raise UserError(
-                f"label {label}, layer {e}: the paths of its selection images hold fewer than {k} distinct units; "
-                "lower --topK or give records of more neurons per layer"
+                f"label {label}, {e}; lower --topK, or give more selection images or records of more neurons per layer"
             ) from e
 
     def summary(self) -> EditSummary:

@@ -1,5 +1,6 @@
 """What pruning does, over K, share of units and depth: a table, arrays and a picture (docs/method.md §5)."""
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -7,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from .args import Args
 from .errors import UserError
 from .methods import EDITED
 from .metrics import Edited, Estimate, difference, estimate
 from .records import label_files, read_results
-from .store import read_args
 from .table import paper_results
 
 NAMES = {**{key: method.name for key, method in EDITED.items()}, "random": "Random units"}
@@ -43,9 +44,10 @@ class Outcome:
 
 def read_runs(root: Path, prefix: str) -> dict[Run, Outcome]:
     """All pruning runs below `root`, by their settings. UserError where there are none, or two of the same settings."""
-    found, folders = {}, {}
+    found, folders, made = {}, {}, {}
     for file in sorted(root.rglob(f"{prefix}.args.json")):
-        _, settings, _ = read_args(file)
+        args = Args.read(file)
+        settings = args.settings
         if settings.get("operation") != "prune" or not label_files(file.parent, prefix):
             continue
         try:
@@ -56,6 +58,9 @@ def read_runs(root: Path, prefix: str) -> dict[Run, Outcome]:
         if run in found:
             raise UserError(f"{folders[run]} and {file.parent}: two runs of the same settings; remove one")
         found[run], folders[run] = outcome, file.parent
+        first_file, first = made.setdefault(run.model, (file, args))
+        if changed := args.unlike(first):
+            warnings.warn(f"{file}: not made as {first_file} was ({changed}), but in one table with it", stacklevel=2)
     if not found:
         raise UserError(f"{root}: no records of edit.py --edit_operation prune below it; run that first")
     return dict(sorted(found.items()))

@@ -34,7 +34,7 @@ def label_files(directory: Path, prefix: str) -> dict[int, Path]:
 
 
 def read_label(file: Path) -> list[dict]:
-    """The records of one label file. UserError naming file and line where one is broken."""
+    """The records of one label file. UserError naming file and line where one is broken or its image had one before."""
     return [record for _, record in _numbered(file)]
 
 
@@ -63,8 +63,16 @@ def _numbered(file: Path) -> Iterator[tuple[int, dict]]:
     """(line number, record) of one label file."""
     if file.with_name(file.name + UNFINISHED).exists():
         raise UserError(f"{file}: an --overwrite run of it is unfinished; repeat that command without --overwrite")
+    seen = set()
     for number, _, value in parse_lines(file):
         for record in _normalised(value, f"{file}, line {number}"):
+            if "image" in record:
+                image = record["image"]
+                if not isinstance(image, str) or image in seen:
+                    text = isinstance(image, str)
+                    fault = f"a second record of {image}" if text else "an image whose name is no text"
+                    raise UserError(f"{file}, line {number}: {fault}; mend or remove the line")
+                seen.add(image)
             yield number, record
 
 
@@ -135,22 +143,42 @@ def _normalised(value: object, where: str) -> list[dict]:
     records = value if isinstance(value, list) else [value]
     if not all(isinstance(record, dict) for record in records):
         raise UserError(f"{where}: neither a record nor a list of records")
-    return [record if "image" in record else _released(record) for record in records]
+    return [ours for r in records for ours in ([r] if "image" in r else map(_released, _of_images(r)))]
+
+
+def _of_images(record: dict) -> list[dict]:
+    """One record per image, where a released influence_pattern script put the paths of a batch, in floats, in one."""
+    paths = record.get("path")
+    lists = isinstance(paths, list) and all(isinstance(path, list) and path for path in paths)
+    if not lists or not any(isinstance(unit, float) for path in paths for unit in path):
+        return [record]
+    return [
+        {key: value[i : i + 1] for key, value in record.items() if _as_list(value) is value} for i in range(len(paths))
+    ]
 
 
 def _released(record: dict) -> dict:
-    """A record of the authors' released layout in ours: values unwrapped, paths as L lists, `original` for `base`."""
+    """A record of the authors' released layout in ours: values unwrapped, paths as L lists, `original` for `base`.
+
+    Numbers of units may be floats, 3.0 for 3.
+    """
     ours = {}
     for key, value in record.items():
         while isinstance(value, list) and len(value) == 1:
             value = value[0]
-        is_path = key in PATHS and isinstance(value, list | int)
-        ours[key] = [[i] if isinstance(i, int) else i for i in _as_list(value)] if is_path else value
+        is_path = key in PATHS and (isinstance(value, list) or _unit(value) is not None)
+        ours[key] = [[_unit(x)] if _unit(x) is not None else x for x in _as_list(value)] if is_path else value
     if "remove" in ours and "original" not in ours and "base" in ours:
         ours["original"] = ours.pop("base")
         if "base_label" in ours:
             ours["original_label"] = ours.pop("base_label")
     return ours
+
+
+def _unit(value: object) -> int | None:
+    """The index that a number, 3 or 3.0, stands for; None for anything else."""
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole and not isinstance(value, bool) else None
 
 
 def _as_list(value: object) -> list:
@@ -178,6 +206,8 @@ def check_record(record: dict, config: ConfigDict, keys: Collection[str]) -> str
         return f"search_stopped is not {config.depth} words"
     if "nodes" in keys and not _is_index(record["nodes"], 2**31):
         return "nodes is not a whole number"
+    if "converged" in keys and not (record["converged"] is None or isinstance(record["converged"], bool)):
+        return "converged is not true, false or null"
     return ""
 
 

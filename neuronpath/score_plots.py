@@ -33,7 +33,8 @@ def score_distributions(results: Results, models: Sequence[str]) -> Figure:
         marker("median", marker="o", markerfacecolor="white"),
         marker("mean", marker="D", markersize=5),
     ]
-    finish(figure, handles, f"{_about_scores(scores)} A violin holds the scores of all images of a model.")
+    caption = f"{_about_scores(scores)} A violin holds the scores of all images of a model.{mixed(results, models)}"
+    finish(figure, handles, caption)
     return figure
 
 
@@ -54,7 +55,8 @@ def class_scores(results: Results, models: Sequence[str]) -> Figure:
         Line2D([], [], color="0.5", linewidth=0.6, label="the same class"),
         Line2D([], [], color="black", linewidth=2, label="median of the classes"),
     ]
-    finish(figure, handles, f"{_about_scores(scores)} A point is the mean over the images of one class.")
+    caption = f"{_about_scores(scores)} A point is the mean over the images of one class.{mixed(results, models)}"
+    finish(figure, handles, caption)
     return figure
 
 
@@ -129,6 +131,12 @@ def _about_scores(scores: list[dict]) -> str:
 def _sizes(of_methods: dict[str, dict[int, np.ndarray]]) -> list[tuple[int, int]]:
     """(images, classes) of each method that has records."""
     return [(sum(map(len, found.values())), len(found)) for found in of_methods.values() if found]
+
+
+def mixed(results: Results, models: Sequence[str]) -> str:
+    """A sentence for captions on records that were made in different circumstances; "" where there are none."""
+    found = [f"{escaped(model)} in {job}: {text}" for model in models for job, text in results.mixed(model).items()]
+    return f" Not all alike: {'; '.join(found)}." if found else ""
 
 
 def _rule(settings: dict) -> str:

@@ -43,8 +43,8 @@ class NeuronPath:
     search_rank: Tensor | None = None  # (B, L), `shortlist` only: `Choice.rank`, `.scored` and `.stopped` of each layer
     search_scored: Tensor | None = None
     search_stopped: Tensor | None = None
-    nodes: Tensor | None = None  # (B,), `adaptive` only: nodes of the rule that found it, and whether paths repeated
-    converged: Tensor | None = None
+    nodes: Tensor | None = None  # (B,), `adaptive` only: nodes of the rule that found it
+    converged: Tensor | None = None  # (B,), `adaptive` only: 1 where two rules in turn agreed, 0 not, -1 untried
 
     @classmethod
     def cat(cls, parts: list["NeuronPath"]) -> "NeuronPath":

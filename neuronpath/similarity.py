@@ -8,7 +8,7 @@ all K count. Flattened and sparse they are the rows of a matrix (C, L·H), whose
 import json
 import warnings
 from argparse import Namespace
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,10 +68,6 @@ def read_classes(
         records = read_label(file)
         found = [_checked_path(record, method, file) for record in records]
         named = [record.get("image") for record in records]
-        if not all(image is None or isinstance(image, str) for image in named):
-            raise UserError(f"{file}: an image whose name is no text; mend or remove the line")
-        if len(set(named) - {None}) + named.count(None) < len(named):
-            raise UserError(f"{file}: two records of one image; remove one, or start anew with --overwrite")
         shapes = {(len(path), len(path[0])) for path in found} | ({shape} if shape else set())
         if len(shapes) > 1:
             raise UserError(f"{file}: paths of {len(shapes)} shapes (layers, neurons per layer): {sorted(shapes)}")
@@ -201,12 +197,12 @@ def recorded_items(classes: Classes, source: ImageSet) -> list[Item]:
 
 @torch.inference_mode()
 def probabilities(
-    model: VisionTransformer, source: ImageSet, items: list[Item], preprocess: str, batch_size: int = 10
+    model: VisionTransformer, source: ImageSet, items: list[Item], transform: Callable, batch_size: int = 10
 ) -> np.ndarray:
     """(n, C) float32 of `items`, by one forward each. UserError for an image that cannot be read."""
     device, rows = next(model.parameters()).device, []
     with tqdm(total=len(items), unit="img", desc="forward", dynamic_ncols=True) as bar:
-        for batch in batches(source, items, preprocessing(preprocess, model.config), batch_size, num_workers=2):
+        for batch in batches(source, items, transform, batch_size, num_workers=2):
             for item, reason in batch.bad:
                 raise UserError(f"{source.root / item.image}: cannot be read ({reason}); replace it or its record")
             rows.append(model(batch.images.to(device)).softmax(-1).cpu().numpy())
@@ -228,7 +224,8 @@ def check_confusion(options: Namespace, classes: Classes, settings: dict) -> tup
     source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
     items = recorded_items(classes, source)
     preprocess = options.preprocess or ("native" if settings.get("preprocess") == "native" else "paper")
-    found = probabilities(model, source, items, preprocess, options.batch_size)
+    transform = preprocessing(preprocess, model.config, options.dataset)
+    found = probabilities(model, source, items, transform, options.batch_size)
     if not np.isfinite(found).all():
         raise UserError(f"{file}: probabilities that are not finite; are these the weights of the records?")
     return soft_confusion(found, np.array([item.label for item in items])), len(items)

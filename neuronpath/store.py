@@ -19,8 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from .args import Args, args_file, differences
 from .data import Item
-from .errors import UserError, one_line, writing
+from .errors import UserError, shortened, writing
 from .interrupts import held
 from .locks import Locks
 from .records import UNFINISHED, label_file, label_files, parse_lines
@@ -29,18 +30,18 @@ from .records import UNFINISHED, label_file, label_files, parse_lines
 class Store:
     """Records of one run, or of one process's labels of it.
 
-    `args`: what goes to args.json; its `job` (text) and `settings` (flat, JSON values) are compared. `known`: all
-    items of the data set, in order; `items`: those of this process; `labels`: those of the whole run where others do
-    the rest. `check(record)` says what is wrong with a record read back, or ""; `earlier(record)` is told every record
-    that an earlier run left for this run's items. UserError, before anything is written, for a folder that does not
-    fit this run or is being written by another.
+    `args`: what goes to args.json; its `job` and `settings` are compared. `known`: all items of the data set, in order;
+    `items`: those of this process; `labels`: those of the whole run where others do the rest. `check(record)` says what
+    is wrong with a record read back, or ""; `earlier(record)` is told every record that an earlier run left for this
+    run's items. UserError, before anything is written, for a folder that does not fit this run or is being written by
+    another.
     """
 
     def __init__(
         self,
         directory: Path,
         prefix: str,
-        args: dict,
+        args: Args,
         known: list[Item],
         items: list[Item],
         overwrite: bool = False,
@@ -54,6 +55,7 @@ class Store:
         self._order = {item.image: i for i, item in enumerate(known)}
         self._images: dict[int, list[str]] = {label: [] for label in self.labels}  # recorded, in the file's order
         self._files: dict[int, io.FileIO] = {}
+        self._unwanted = 0  # records in this run's label files of images that it was not asked for
         self._settle_args(overwrite)
         self._locks = self._lock()
         try:
@@ -72,7 +74,13 @@ class Store:
 
     @property
     def args_file(self) -> Path:
-        return self.directory / f"{self.prefix}.args.json"
+        return args_file(self.directory, self.prefix)
+
+    def others(self) -> int:
+        """How many records the folder holds that this run, all processes of it, was not asked for."""
+        files = label_files(self.directory, self.prefix)
+        elsewhere = (file.read_bytes().count(b"\n") for label, file in files.items() if label not in self._covered)
+        return self._unwanted + sum(elsewhere)
 
     def write(self, item: Item, record: dict) -> None:
         """Append one image's record and put it on its way to the disk."""
@@ -127,23 +135,21 @@ class Store:
         if there and not self.args_file.exists():
             raise UserError(f"{self.directory}: its {self.prefix} records lack {self.args_file.name}; {elsewhere}")
         for file in sorted(self.directory.glob("*.args.json")):
-            job, settings, versions = read_args(file)
-            if job != self.args["job"]:
+            old = Args.read(file)
+            if old.job != self.args.job:
                 raise UserError(
-                    f"{file}: this folder holds records of another job ({job}); choose another --output_dir"
+                    f"{file}: this folder holds records of another job ({old.job}); choose another --output_dir"
                 )
             if file != self.args_file:
                 continue
-            differences = _differences(settings, self.args["settings"])
-            if differences and not overwrite:
+            other = differences(old.settings, self.args.settings)
+            if other and not overwrite:
                 advice = f"{elsewhere}, or replace them with --overwrite"
-                raise UserError(f"{file}: its records were made with other settings ({differences}); {advice}")
-            if differences and (rest := sorted(there.keys() - self._covered)):
+                raise UserError(f"{file}: its records were made with other settings ({other}); {advice}")
+            if other and (rest := sorted(there.keys() - self._covered)):
                 advice = f"cover them too or {elsewhere}"
-                raise UserError(
-                    f"{file}: label {rest[0]}, not in this run, has other settings ({differences}); {advice}"
-                )
-            if not overwrite and (changed := _differences(versions, self.args["versions"])):
+                raise UserError(f"{file}: label {rest[0]}, not in this run, has other settings ({other}); {advice}")
+            if not overwrite and (changed := differences(old.versions, self.args.versions)):
                 warnings.warn(f"{file}: its records were made with other versions ({changed})", stacklevel=4)
 
     def _lock(self) -> Locks:
@@ -156,10 +162,14 @@ class Store:
         members = {label: set() for label in self.labels}
         for item in known:
             members.get(item.label, set()).add(item.image)
-        return {
-            label: self._read(label, members[label], check, lambda r: r["image"] in wanted and earlier(r))
-            for label in self.labels
-        }
+
+        def note(record: dict) -> None:
+            if record["image"] in wanted:
+                earlier(record)
+            else:
+                self._unwanted += 1
+
+        return {label: self._read(label, members[label], check, note) for label in self.labels}
 
     def _read(self, label: int, members: set[str], check: Callable, earlier: Callable) -> int:
         """Take note of the records that are there; how many bytes of the file they are."""
@@ -179,7 +189,7 @@ class Store:
                 fault = check(record)
             if fault:
                 advice = "remove the line or start anew with --overwrite"
-                raise UserError(f"{file}, line {number}: {one_line(fault)}; {advice}")
+                raise UserError(f"{file}, line {number}: {shortened(fault)}; {advice}")
             seen.add(image)
             images.append(image)
             earlier(record)
@@ -193,9 +203,7 @@ class Store:
             if overwrite:
                 self._begin_twins()
             if overwrite or not self.args_file.exists():
-                replace_file(
-                    self.args_file, json.dumps(self.args, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-                )
+                replace_file(self.args_file, self.args.text())
         for label, end in ends.items():
             file = self._working(label)
             if file.exists() and file.stat().st_size > end:
@@ -206,7 +214,7 @@ class Store:
 
         Where the settings change, also of the other processes' labels, once: their old records must not pass for new.
         """
-        changed = self.args_file.exists() and read_args(self.args_file)[1] != self.args["settings"]
+        changed = self.args_file.exists() and Args.read(self.args_file).settings != self.args.settings
         for label in sorted(self._covered if changed else self.labels):
             if label_file(self.directory, self.prefix, label).exists() or self._partial(label).exists():
                 self._partial(label).write_bytes(b"")
@@ -261,17 +269,3 @@ def replace_file(file: Path, content: str | bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def read_args(file: Path) -> tuple[str, dict, dict]:
-    """Job, settings and versions of an args.json."""
-    try:
-        args = json.loads(file.read_bytes())
-        return args["job"], dict(args["settings"]), dict(args["versions"])
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as e:
-        raise UserError(f"{file}: not a settings file ({one_line(e)}); remove it, or choose another folder") from e
-
-
-def _differences(old: dict, new: dict) -> str:
-    keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
-    return ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in keys)

@@ -60,7 +60,7 @@ class ScoreSummary(Summary):
             self.deepest = max(self.deepest, *record["search_rank"])
         if "nodes" in record:
             self.nodes += sum(n for n in NODES if n <= record["nodes"])
-            self.diverged += not record["converged"]
+            self.diverged += record["converged"] is False
         for key in self.sums:
             self.sums[key] += record[key]
         margin, layer = min((margin, layer) for layer, margin in enumerate(record["margin"]))

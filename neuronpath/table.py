@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from .args import Args, args_file
 from .errors import UserError, one_line
 from .methods import EDITED, METHODS
 from .metrics import Edited, Estimate, Missing, difference, estimate
 from .quadrature import describe
 from .records import label_files, read_results
-from .store import read_args
 
 EDITS = "edit/remove_enhance"
 
@@ -31,6 +31,12 @@ class Measure:
     of: Callable[["Results", str, str], Estimate]
     signed: bool = False
     paper: str = ""
+
+    def jobs(self, method: str) -> list[str]:
+        """Whose records an entry is of: folders below the results' root."""
+        if self.group == "score":
+            return [METHODS[method].job]
+        return [f"{EDITS}/{name}" for name in dict.fromkeys((*(["ja"] if self.group == "paired" else []), method))]
 
 
 class Results:
@@ -64,13 +70,20 @@ class Results:
             }
         return self._read[name]
 
+    def args(self, model: str) -> dict[str, Args]:
+        """By job that has records of the model; of those that say with what they were made."""
+        files = {job: args_file(self.root / job / model, self.prefix) for job in self.jobs}
+        return {job: Args.read(file) for job, file in files.items() if file.exists()}
+
     def settings(self, model: str) -> dict:
         """Those of the model's scores, or of its edits; {} where neither tells."""
-        for job in self.jobs:
-            file = self.root / job / model / f"{self.prefix}.args.json"
-            if file.exists():
-                return read_args(file)[1]
-        return {}
+        return next((args.settings for args in self.args(model).values()), {})
+
+    def mixed(self, model: str) -> dict[str, str]:
+        """By job in what its records were made otherwise than the first job's; nothing where all are alike."""
+        found = self.args(model)
+        unlike = {job: args.unlike(next(iter(found.values()))) for job, args in found.items()}
+        return {job: text for job, text in unlike.items() if text}
 
 
 def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:
@@ -149,9 +162,10 @@ def paper_results() -> dict:
 
 
 def table(results: Results, models: Sequence[str], groups: Iterable[str] = GROUPS) -> dict:
-    """{"models": {model: settings}, "measures": {measure: {method: {model: entry}}}}, JSON values.
+    """{"models": {model: settings}, "mixed": {model: {job: text}}, "measures": {measure: {method: {model: entry}}}}.
 
-    An entry holds `value`, `low` and `high` (95 % interval), `n` images, and `paper` where the model is one of the
+    JSON values. `settings` are those of a model's first job, `mixed` says which jobs' records were made otherwise. An
+    entry holds `value`, `low` and `high` (95 % interval), `n` images, and `paper` where the model is one of the
     paper's; `value` is None where records are missing.
     """
     paper, entries = paper_results(), {}
@@ -165,7 +179,11 @@ def table(results: Results, models: Sequence[str], groups: Iterable[str] = GROUP
         if model in paper["models"] and method in paper.get(MEASURES[key].paper, {}):
             entry["paper"] = paper[MEASURES[key].paper][method][paper["models"].index(model)]
         entries.setdefault(key, {}).setdefault(method, {})[model] = entry
-    return {"models": {model: _circumstances(results.settings(model)) for model in models}, "measures": entries}
+    return {
+        "models": {model: _circumstances(results.settings(model)) for model in models},
+        "mixed": {model: found for model in models if (found := results.mixed(model))},
+        "measures": entries,
+    }
 
 
 def _circumstances(settings: dict) -> dict:
@@ -183,17 +201,27 @@ def markdown(found: dict) -> str:
     models = found["models"]
     lines = [f"{model}: {_header(circumstances, _counts(found, model))}" for model, circumstances in models.items()]
     lines += ["", f"| [95 % interval] | | {' | '.join(models)} |", "|---" * (2 + len(models)) + "|"]
+    notes = [(model, job) for model, jobs in found["mixed"].items() for job in jobs]
     for key, methods in found["measures"].items():
         for i, (method, row) in enumerate(methods.items()):
             name = "" if i else MEASURES[key].name
-            cells = [_cell(entry, MEASURES[key]) for entry in row.values()]
+            jobs = MEASURES[key].jobs(method)
+            cells = [_cell(entry, MEASURES[key]) + _marks(model, jobs, notes) for model, entry in row.items()]
             lines.append(f"| {name} | {EDITED[method].name} | {' | '.join(cells)} |")
+    for i, (model, job) in enumerate(notes, 1):
+        first = f"{model} in {job} was made otherwise than the line above the table says"
+        lines += ["", f"({i}) {first}: {found['mixed'][model][job]}."]
     left_out = [
         e["left_out"] for m in found["measures"].values() for row in m.values() for e in row.values() if "n" in e
     ]
     if any(left_out):
         lines += ["", f"Up to {max(left_out)} images, whose probability was 0 before the edit, are left out of ratios."]
     return "\n".join(lines)
+
+
+def _marks(model: str, jobs: Sequence[str], notes: list[tuple[str, str]]) -> str:
+    """Which of the numbered `notes`, (model, job), hold for an entry of these."""
+    return "".join(f" ({i})" for i, (of, job) in enumerate(notes, 1) if of == model and job in jobs)
 
 
 def _header(circumstances: dict, counts: list[int]) -> str:

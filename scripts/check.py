@@ -1,11 +1,13 @@
 """Check weights, data and machine before a long run: what is wrong, where, and what to do about it.
 
     python scripts/check.py --pretrain_weight ckpt/ViT-B_32.npz --dataset_path dataset/imagenet2012/val --batch_size 10
+    python scripts/check.py --checks weights --pretrain_weight ckpt/*.npz ckpt/*.pth
+    python scripts/check.py --checks data cost --pretrain_weight ckpt/ViT-digits.npz --dataset digits
 
-Takes the options of path/joint_attr.py but for those of the output, for either kind of head. Reads every image,
-classifies 500 and times one evaluation: seconds for the digits, an estimated 10 minutes for ImageNet on two cores.
-Expect a line for each of weights, data, names (imagenet1k), images, accuracy, memory and time; exit code 2 where a
-fault was found, each on a line of its own on stderr.
+Takes the options of path/joint_attr.py, for either kind of head, and several checkpoints. Reads every image, classifies
+500 and times one evaluation: seconds for the digits, an estimated 10 minutes for ImageNet on two cores. Expect a line
+for each of output, weights, data, names (imagenet1k), images, accuracy, memory and time; exit code 2 where a fault was
+found, each on a line of its own on stderr.
 """
 
 import sys

@@ -4,8 +4,8 @@
 #   NAME    which of them; default: all four, 2.3 GB, minutes on a fast network:
 #           ViT-B_16-224.npz ViT-B_32.npz ViT-L_32.npz mae_finetuned_vit_base.pth
 # A file arrives as NAME.part and is renamed once its size, and the MAE file's md5, are right. The same command resumes
-# after an interruption and keeps what is complete. At the end scripts/check_weights.py loads each file in .venv (set
-# up first if need be) and prints its number of parameters beside the published one.
+# after an interruption and keeps what is complete. At the end scripts/check.py loads each file in .venv (set up
+# first if need be) and compares its number of parameters with the published one.
 # Environment: VIT_URL and MAE_URL, the folders to fetch from, for a mirror; SKIP_CHECK=1 leaves out the loading.
 # Exit codes: 0 done; 2 wrong size, checksum or count, no such file, or no network; 4 disk full; 130 interrupted.
 set -euo pipefail
@@ -133,4 +133,4 @@ trap - INT
 [ -z "${SKIP_CHECK:-}" ] || exit 0
 set -- # setup.sh reads the arguments of whoever sources it
 source "$root/scripts/setup.sh"
-exec python scripts/check_weights.py "${files[@]}"
+exec python scripts/check.py --checks weights --pretrain_weight "${files[@]}"

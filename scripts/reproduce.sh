@@ -21,12 +21,12 @@ if [ "${1:-}" = --smoke ]; then
     python "$ROOT/scripts/train_digits.py"
     : "${RESULTS=$ROOT/results/smoke}" "${QUADRATURE=gauss-legendre}" "${STEPS=4}" "${IMAGES_PER_CLASS=6}"
     : "${MODELS=ViT-digits MAE-digits}" "${DATASET_PATH=$ROOT/dataset/digits/val}" "${PROPORTIONS=1}"
-    dataset=digits classes=(--classes 3 5 8 9)
+    dataset=digits classes=(--classes 3 5 8 9) size=()
 else
     : "${RESULTS=$ROOT/results/paper}" "${QUADRATURE=left}" "${STEPS=20}" "${IMAGES_PER_CLASS=}"
     : "${MODELS=ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16}" "${DATASET_PATH=$ROOT/dataset/imagenet2012/val}"
     : "${PROPORTIONS=0.25 0.5 0.75 1}"
-    dataset=imagenet1k classes=()
+    dataset=imagenet1k classes=() size=(--img_size 224)
 fi
 CKPT=${CKPT:-$ROOT/ckpt}
 manipulation=experiments/quantitative-comparison/manipulation
@@ -59,10 +59,14 @@ stage() { # MODEL JOB SCRIPT [OPTION …]: one script, its records in $RESULTS/J
     [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code" # 3: done, unreadable images skipped
 }
 
-echo "== how long it may take"
-# shellcheck disable=SC2086
-python "$ROOT/scripts/estimate.py" "${common[@]}" --models $MODELS --ig_total_step "$STEPS"
 rule=(--quadrature "$QUADRATURE" --ig_total_step "$STEPS")
+checkpoints=()
+for model in $MODELS; do
+    checkpoints+=("$(checkpoint "$model")")
+done
+echo "== how long it may take"
+python "$ROOT/scripts/check.py" --checks weights data cost --pretrain_weight "${checkpoints[@]}" \
+    ${size[@]+"${size[@]}"} "${rule[@]}" "${common[@]}"
 for model in $MODELS; do
     kind=ViT suffix=
     [[ $model != MAE-* ]] || kind=MAE suffix=_mae

@@ -12,14 +12,16 @@ from neuronpath.model import VisionTransformer
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 4
+KINDS = ("cls", "mean", "mean-1")  # of `tiny_config`; the last has one patch: N = 1, the neuron token is the second
 
 
-def tiny_config(pool: str = "cls", **changes) -> ConfigDict:
+def tiny_config(kind: str = "cls", **changes) -> ConfigDict:
     """Pairwise different sizes, so that a swapped axis cannot pass: patch 3, grid 3, D 20, heads 5, H 28, L 6, C 4."""
+    pool, _, one = kind.partition("-")
     config = ConfigDict(
         {
             "patch_size": 3,
-            "img_size": 9,
+            "img_size": 3 if one else 9,
             "width": 20,
             "depth": 6,
             "num_heads": 5,

@@ -3,7 +3,7 @@
 import oracle
 import pytest
 import torch
-from helpers import random_model, tiny_config
+from helpers import KINDS, random_model, tiny_config
 
 from neuronpath import Quadrature, find_path, score_path
 from neuronpath.candidates import KAPPA, STOPPED, exact_scores, layer_scores, shortlist
@@ -13,6 +13,7 @@ from neuronpath.search import NonFiniteError
 CONFIGS = {
     "cls": tiny_config("cls", depth=4),
     "mean": tiny_config("mean", depth=4),
+    "mean-1": tiny_config("mean-1", depth=4),
     "one-layer": tiny_config("mean", depth=1),
 }
 RULE, M = "gauss-legendre", 3
@@ -41,14 +42,14 @@ def test_exhaustive_equals_a_literal_algorithm_1(name, k):
         assert min(margin) > 1e-7, "the model has no near-ties"
         assert found.path[i].tolist() == path
         assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-8, abs=1e-10)
-        N = 1 if model.config.pool == "cls" else 9
+        N = 1 if name in ("cls", "mean-1") else 9
         assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, RULE, M), rel=1e-9)
         if k == 1:  # the winner's score in the last layer is the path's
             assert max(scores[-1]) == pytest.approx(N * found.score[i].item(), rel=1e-9)
     assert found.search_rank is None
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_scores_of_all_candidates_equal_the_oracle(name):
     """Of a layer in the middle, with a path of two neurons per layer before it that no search would find."""
     model, images, labels = make(name)
@@ -71,7 +72,7 @@ def test_scores_of_all_candidates_equal_the_oracle(name):
 
 
 @pytest.mark.parametrize("search", ["shortlist", "exhaustive"])
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_results_do_not_depend_on_how_candidates_are_batched(name, search):
     model, images, labels = make(name, images=4)
     arguments = (Quadrature(RULE, M), 2, search)
@@ -97,7 +98,7 @@ def test_a_shortlist_of_all_is_exhaustive(name, k):
     assert (found.search_scored == model.config.mlp_dim).all()
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_shortlist_finds_the_exact_winner_where_its_rule_is_met(name):
     model, images, labels = make(name, images=6)
     exact = find_path(model, images, labels, Quadrature(RULE, M), 1, "exhaustive")
@@ -150,6 +151,13 @@ def test_the_rule_stops_where_errors_cannot_matter():
     assert (far.scored.item(), STOPPED[far.stopped.item()]) == (16, "rule")
     every = shortlist(estimate, 1, Lookup(exact.tolist()), kappa=100)
     assert (every.scored.item(), STOPPED[every.stopped.item()]) == (40, "all")
+
+
+def test_the_rule_looks_at_the_first_that_is_not_scored():
+    """The last that is scored stands close to the best, the next one far below: 8 are enough."""
+    estimate = torch.tensor([[1 - 0.001 * j for j in range(8)] + [0.0] * 32], dtype=torch.float64)
+    found = shortlist(estimate, 1, Lookup((estimate + 0.05).tolist()), kappa=2)
+    assert (found.scored.item(), STOPPED[found.stopped.item()]) == (8, "rule")
 
 
 def test_the_cap_holds_and_says_so():

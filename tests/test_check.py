@@ -25,7 +25,7 @@ from neuronpath.quadrature import Quadrature
 SCRIPT = "scripts/check.py"
 main = runpy.run_path(str(ROOT / SCRIPT))["main"]
 LEVELS = ("ok", "WARNING", "FAULT")
-ALL = ["weights", "data", "images", "accuracy", "memory", "time"]
+ALL = ["weights", "data", "images", "accuracy", "memory", "time", "output"]
 SYNSETS = ImageNetInfo("imagenet-1k").label_names()
 
 
@@ -121,11 +121,24 @@ class TestAllWell:
         assert found[0][2].endswith("path/joint_attr_mae.py")
         assert "pruning" not in found[-1][2]
 
+    def test_chosen_checks_of_several_checkpoints(self, run, good, tmp_path):
+        file = tmp_path / "mean.pth"
+        save(random_model(tiny_config("mean"), dtype=torch.float32), file)
+        found = run("--checks", "weights", "data", "cost", "--pretrain_weight", run.checkpoint, file, images=good)
+        assert [what for _, what, _ in found] == ["weights", "weights", "data", "memory", "time", "memory", "time"]
+        assert [text.split(",")[0] for _, what, text in found if what == "time"] == ["tiny", "mean"]
+
+    def test_a_folder_that_cannot_be_written(self, run, tmp_path):
+        (tmp_path / "file").touch()
+        assert [what for what, _ in run.faults("--output_dir", tmp_path / "file/out", "--checks", "output")] == [
+            "output"
+        ]
+
     def test_labels_and_images_per_class(self, run, good):
-        found = run("--labels", "1,2", "--images_per_class", 1, images=good)
-        assert "all 2 " in found[2][2]
-        assert "of 2 images" in found[3][2]
-        assert found[-1][2].startswith("2 images")
+        found = {what: text for _, what, text in run("--labels", "1,2", "--images_per_class", 1, images=good)}
+        assert "all 2 " in found["images"]
+        assert "of 2 images" in found["accuracy"]
+        assert ", 2 images on cpu" in found["time"]
 
     def test_from_the_root_with_workers(self, checkpoint, good):
         result = run_script(SCRIPT, *arguments(checkpoint, good, "--num_workers", 2))

@@ -19,6 +19,7 @@ import neuronpath
 from neuronpath import cli, job
 from neuronpath.data import batches, open_dataset, preprocessing
 from neuronpath.extract import JointAttribution
+from neuronpath.summary import ScoreSummary
 
 SCRIPT = "path/joint_attr.py"
 IMAGES = [f"class{label}/{i:02d}.png" for label, count in enumerate((3, 1, 2, 5)) for i in range(count)]
@@ -100,6 +101,28 @@ class Run:
 @pytest.fixture
 def run(checkpoint, image_folder, tmp_path, capsys) -> Run:
     return Run(checkpoint, image_folder, tmp_path / "out", capsys)
+
+
+class TestSummary:
+    def test_near_ties_are_images_with_a_margin_under_the_threshold_in_any_layer(self):
+        summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4)
+        margins = [[0.5, 0.5, 0.5], [0.5, 0.5, 9e-5], [0.5, 0.0, 0.5], [2e-4, 0.5, 0.5], [9e-5, 9e-5, 9e-5]]
+        for i, margin in enumerate(margins):
+            summary.add({"image": str(i), "label": 0, "pred": 0, "ja_score": 0.0, "margin": margin})
+        assert summary.near_ties == 3
+        (line,) = (text for name, text in summary.lines() if name == "margins")
+        assert line.endswith("; 3 images below 0.0001")
+        assert line.startswith("smallest 0.0e+00 (layer 1 of 2), 9.0e-05 (layer 0 of 4), 9.0e-05 (layer 2 of 1)")
+
+    def test_top_1_is_the_share_of_images_predicted_as_their_label(self, run):
+        stdout, found = run(), records(run.out)
+        right = sum(record["pred"] == record["label"] for record in found.values())
+        assert 0 < right < len(found)
+        assert f"top-1       {100 * right / len(found):.2f} %" in stdout
+
+    def test_records_of_other_images_in_the_folder_are_mentioned(self, run):
+        assert "also there" not in run()
+        assert "also there  10 records of other images" in run("--labels", "3", "--images_per_class", 1)
 
 
 class TestScript:
@@ -281,6 +304,24 @@ class TestGoingOn:
         run("--labels", "0,1", "--ig_total_step", 3, "--overwrite")
         assert sorted(contents(run.out)) == sorted(before)
         assert all(contents(run.out)[name] != before[name] for name in before)
+
+    @pytest.mark.parametrize(
+        ("option", "value", "said"),
+        [
+            ("--dataset", "digits", "dataset imagefolder → digits"),
+            ("--preprocess", "native", "preprocess paper → native"),
+            ("--target", "pred", "target label → pred"),
+            ("--quadrature", "left", "quadrature right → left"),
+            ("--search", "exhaustive", "search layer → exhaustive"),
+            ("--precision", "fp64", "precision fp32 → fp64"),
+            ("--img_size", "12", "model_img_size 9 → 12"),
+        ],
+    )
+    def test_every_setting_is_compared(self, run, option, value, said):
+        run("--labels", 1)
+        before = contents(run.out)
+        assert said in run("--labels", 1, option, value, code=2)
+        assert contents(run.out) == before
 
     def test_unreadable_image_replaced(self, run, tmp_path):
         run(out=tmp_path / "whole")

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from neuronpath.data import Item, batches, open_dataset, preprocessing
+from neuronpath.data import DATASETS, Item, batches, open_dataset, preprocessing
 from neuronpath.digits import write_images
 from neuronpath.errors import UserError
 
@@ -234,6 +234,13 @@ class TestPreprocessing:
         resized = image.resize((size, size), Image.Resampling.BILINEAR)
         np.testing.assert_allclose(found, normalised(resized, *self.IMAGENET), atol=1e-5)
 
+    @pytest.mark.parametrize("dataset", DATASETS)
+    def test_the_papers_cifar_is_normalised_by_half(self, dataset):
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        found = preprocessing("paper", tiny_config(img_size=32), dataset)(image)
+        expected = normalised(image, *((0.5, 0.5) if dataset in ("cifar10", "cifar100") else self.IMAGENET))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
     @pytest.mark.parametrize(
         ("pool", "size", "short"),
         [("cls", 224, 248), ("cls", 384, 384), ("cls", 32, 35), ("mean", 224, 256)],
@@ -246,6 +253,26 @@ class TestPreprocessing:
         cropped = resized.crop((left, top, left + size, top + size))
         expected = normalised(cropped, *((0.5, 0.5) if pool == "cls" else self.IMAGENET))
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class TestNumberedFolders:
+    def folder(self, root: Path, names) -> Path:
+        for name in names:
+            (root / name).mkdir(parents=True)
+            Image.new("RGB", (3, 3)).save(root / name / "a.png")
+        return root
+
+    def test_labels_that_are_not_the_numbers_are_a_warning(self, tmp_path):
+        root = self.folder(tmp_path / "x", [str(i) for i in range(12)])
+        with pytest.warns(UserWarning, match=r"'10' is label 2; .* name it with 2 digits, as 02") as caught:
+            source = open_dataset("imagefolder", root, 12)
+        assert str(root) in str(caught[0].message)
+        assert source.classes[2] == "10"
+
+    @pytest.mark.parametrize("names", [[str(i) for i in range(10)], ["00", "01", "10"], ["1", "10", "a"], ["5", "7"]])
+    def test_numbers_in_order_or_names_are_none(self, tmp_path, names, recwarn):
+        open_dataset("imagefolder", self.folder(tmp_path / "x", names), len(names))
+        assert not recwarn
 
 
 class TestCifar:

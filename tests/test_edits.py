@@ -10,13 +10,14 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from helpers import NUM_CLASSES, ROOT, random_model, run_script, tiny_config
+from helpers import KINDS, NUM_CLASSES, ROOT, random_model, run_script, tiny_config
 from test_cli import IMAGES, contents, messages, records
 from test_cli import Run as SearchRun
 from test_search import CONFIGS
 
 import neuronpath
 from neuronpath import cli, job
+from neuronpath.args import Args
 from neuronpath.checkpoint import save
 from neuronpath.data import batches, open_dataset, preprocessing
 from neuronpath.edits import edit, enhance, gain, remove
@@ -48,7 +49,7 @@ def random_path(config, layers: int, k: int, n: int = B, seed: int = 2) -> torch
 class TestEdit:
     @pytest.mark.parametrize("factor", [0, 2, 0.5, -1])
     @pytest.mark.parametrize(("layers", "k"), [(6, 1), (6, 3), (2, 1), (1, 3)])
-    @pytest.mark.parametrize("name", ["cls", "mean"])
+    @pytest.mark.parametrize("name", KINDS)
     def test_equals_the_oracle(self, name, layers, k, factor):
         model, images = make(name)
         path = random_path(model.config, layers, k)
@@ -73,14 +74,14 @@ class TestEdit:
                     expected = oracle.edited(model, image, factors, all_tokens)
                     torch.testing.assert_close(logits[i].softmax(-1), expected, rtol=1e-9, atol=0)
 
-    @pytest.mark.parametrize("name", ["cls", "mean"])
+    @pytest.mark.parametrize("name", KINDS)
     def test_all_tokens_are_more_than_the_neuron_tokens(self, name):
         model, images = make(name)
         factors = remove(model, random_path(model.config, 6, 3))
         few, many = edit(model, images, factors) + edit(model, images, factors, all_tokens=True)
         assert ((few - many).abs().amax(-1) > 1e-5).all()
 
-    @pytest.mark.parametrize("name", ["cls", "mean"])
+    @pytest.mark.parametrize("name", KINDS)
     def test_one_edit_for_all_images_broadcasts(self, name):
         model, images = make(name)
         generator = torch.Generator().manual_seed(3)
@@ -119,7 +120,7 @@ class TestEdit:
             assert torch.equal(same, plain)
             assert torch.equal(same, model(images))
 
-    @pytest.mark.parametrize("name", ["cls", "mean"])
+    @pytest.mark.parametrize("name", KINDS)
     def test_batches_do_not_matter(self, name):
         model, images = make(name)
         edits = [None, remove(model, random_path(model.config, 6, 3)), enhance(model, random_path(model.config, 4, 1))]
@@ -805,6 +806,37 @@ class TestPaths:
         assert "preprocess paper → native" in warned
         assert "model_img_size 9 → 12" in warned
         assert str(run.ja) in warned
+
+    def test_found_on_other_images_or_for_another_target(self, run, tmp_path):
+        run.search(JointAttribution, run.ja, "--target", "pred")
+        run("--dataset", "digits")
+        (warned,) = (line for line in run.stderr.splitlines() if "other settings" in line)
+        assert "dataset imagefolder → digits" in warned
+        assert "target pred → label" in warned
+        paths = Args.read(run.out / "imgnet_all.args.json").paths
+        assert {"target": "pred", "quadrature": "right", "ig_total_step": STEPS}.items() <= paths.items()
+
+    @pytest.mark.parametrize("method", ["ja", "random", "influence_pattern"])
+    def test_found_on_other_weights(self, run, tmp_path, method):
+        kind, folder = (
+            (InfluencePattern, run.influence) if method == "influence_pattern" else (JointAttribution, run.ja)
+        )
+        run.search(kind, folder)
+        other = tmp_path / "other.npz"
+        save(random_model(tiny_config(), seed=1, dtype=torch.float32), other)
+        message = run.refused("--method", method, checkpoint=other)
+        assert "other weights" in message
+        assert "--allow_other_weights" in message
+        assert str(folder) in message
+        run("--method", method, "--allow_other_weights", checkpoint=other)
+        assert any("checkpoint_sha256" in line for line in run.stderr.splitlines() if "warning" in line)
+        assert list(records(run.out)) == IMAGES
+
+    def test_another_precision_or_data_set_is_refused_on_resuming(self, run):
+        write_paths(run.ja)
+        run("--labels", "0,1")
+        assert "precision fp32 → fp64" in run("--precision", "fp64", code=2)
+        assert "dataset imagefolder → digits" in run("--dataset", "digits", code=2)
 
     def test_search_that_is_being_overwritten(self, run):
         write_paths(run.ja)

@@ -26,6 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from neuronpath import cli, job, load, parsing
+from neuronpath.args import Args
 from neuronpath.checkpoint import save
 from neuronpath.data import ImageSet, Item, batches, open_dataset
 from neuronpath.errors import UserError
@@ -349,7 +350,7 @@ class Job:
         self.job.options = job.parse(self.job, "", words(root, kind, root / "unused", paths))
         self.model = load(root / "tiny.npz")
         self.source = open_dataset("imagefolder", root / "images", NUM_CLASSES)
-        self.args = json.loads((root / kind.__name__ / "imgnet_all.args.json").read_text())
+        self.args = Args.read(root / kind.__name__ / "imgnet_all.args.json")
         self.sound = {
             record["image"]: record for found in read_results(root / kind.__name__).values() for record in found
         }
@@ -535,7 +536,7 @@ class TestTears:
         return {"image": item.image, "label": item.label, **found}
 
     def run(self, directory: Path, overwrite: bool = False, stop_after: int = 99) -> list[Item]:
-        args = {"job": "joint_attr", "settings": {}, "versions": {}}
+        args = Args("joint_attr", {})
 
         def check(record: dict) -> str:
             return check_record(record, tiny_config(), self.KEYS)

@@ -3,7 +3,7 @@
 import oracle
 import pytest
 import torch
-from helpers import random_model, tiny_config
+from helpers import KINDS, random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuronpath import Quadrature, influence_path
@@ -16,6 +16,7 @@ IMAGES = 5
 CONFIGS = {
     "cls": tiny_config("cls"),
     "mean": tiny_config("mean"),
+    "mean-1": tiny_config("mean-1"),
     "mean-2": tiny_config("mean", patch_size=2, img_size=4, width=18, depth=3, num_heads=2, mlp_dim=25, num_classes=7),
 }
 
@@ -42,10 +43,13 @@ def test_gradients_choices_and_scores_equal_the_oracle(name, rule):
             torch.testing.assert_close(plain[layer][i], influence, rtol=1e-9, atol=1e-15)
         path = [[max(range(len(g)), key=lambda j: g[j])] for g in [e.tolist() for e in expected]]
         assert found.path[i].tolist() == path
+        ranked = [sorted(g.tolist(), reverse=True) for g in expected]
+        margins = [(first - second) / max(map(abs, (first, last))) for first, second, *_, last in ranked]
+        assert found.margin[i].tolist() == pytest.approx(margins, rel=1e-8, abs=1e-12)
         assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, rule, m), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_batches_orders_and_internal_batches_do_not_matter(name):
     model, images, labels = make(name)
     whole = influence_path(model, images, labels, Quadrature("right", 4), internal_batch_size=1000)

@@ -408,6 +408,50 @@ class TestTable:
             assert all(len(row) == 4 for row in paper[key].values())
             assert sum(measure.paper == key for measure in MEASURES.values()) == 1
 
+    def test_rows_that_were_made_otherwise_say_so(self, folders):
+        """Each row of other weights, quadrature, preprocessing or paths has a number, and a note says in what."""
+        own = {**SETTINGS, "checkpoint_sha256": "a" * 64, "target": "label"}
+        for model in ("a", "b"):
+            folders.scores(model, settings=own)
+            folders.edits(model, "ja")
+            folders.edits(model, "base")
+        other = own | {"checkpoint_sha256": "b" * 64, "quadrature": "left", "search": "layer"}
+        folders.write("influence_pattern", "b", {0: [{"image": "0/0", "score": 1.0}]}, other)
+        edits = folders.root / "edit/remove_enhance/base/b/imgnet_all.args.json"
+        made = {"job": "edit", "settings": {"checkpoint_sha256": "a" * 64}, "versions": {}}
+        edits.write_text(json.dumps(made | {"paths": {"checkpoint_sha256": "c" * 64, "preprocess": "native"}}))
+        found = folders.table()
+        assert list(found["mixed"]) == ["b"]
+        text = markdown(found)
+        (first,) = (line for line in text.splitlines() if line.startswith("(1)"))
+        assert "b in influence_pattern" in first
+        assert "checkpoint_sha256 aaaaaaaaaaaa… → bbbbbbbbbbbb…" in first
+        assert "quadrature right → left" in first
+        assert "search" not in first
+        (second,) = (line for line in text.splitlines() if line.startswith("(2)"))
+        assert "preprocess paper → native" in second
+        assert "its paths: checkpoint_sha256 cccccccccccc… → aaaaaaaaaaaa…" in second
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"][2:]
+        marked = [(method, cell[-3:]) for _, method, *cells in rows for cell in cells[1:] if cell.endswith(")")]
+        assert ("Influence Pattern", "(1)") in marked
+        assert all(mark == {"Influence Pattern": "(1)", "Activation": "(2)"}[method] for method, mark in marked)
+        assert not any(cells[0].endswith((" (1)", " (2)")) for _, _, *cells in rows)
+        assert sum(method == "Activation" for method, _ in marked) == len(MEASURES) - 1
+
+    def test_all_alike_says_nothing(self, folders):
+        folders.scores("a")
+        folders.edits("a")
+        found = folders.table()
+        assert found["mixed"] == {}
+        assert "(1)" not in markdown(found)
+
+    def test_a_record_that_stands_twice_is_refused(self, folders):
+        folders.scores("a")
+        file = folders.root / "ja/a/imgnet_all-1.rlt.jsonl"
+        file.write_text(file.read_text() + file.read_text().splitlines()[0] + "\n")
+        with pytest.raises(UserError, match=r"imgnet_all-1\.rlt\.jsonl, line 4: a second record of 1/0"):
+            folders.table()
+
     def test_the_header_says_how_it_was_made(self, folders):
         folders.scores("a", settings={**SETTINGS, "quadrature": "gauss-legendre", "ig_total_step": 4})
         folders.scores("b", n=5, settings={**SETTINGS, "model_img_size": 384, "preprocess": "native"})

@@ -11,12 +11,16 @@ import nbformat
 import numpy as np
 import pytest
 from helpers import ROOT
+from matplotlib.axes import Axes
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
+from neuronpath.data import ImageSet, Item
 from neuronpath.edit_plots import accuracy_deviation, of_head, probability_deviation
 from neuronpath.errors import UserError
 from neuronpath.methods import EDITED, METHODS
+from neuronpath.plotting import plot_paths
 from neuronpath.score_plots import class_scores, score_distributions
 from neuronpath.table import Results, paper_results, table
 
@@ -209,9 +213,31 @@ class TestFigures:
         write_label(tmp_path / "edit/remove_enhance/ja/ViT-a", 3, [tiny])
         assert [p.get_yscale() for p in probability_deviation(results, ["ViT-a"]).axes] == ["linear", "log"]
 
+    @pytest.mark.parametrize("kind", ["16-bit", "cifar"])
+    def test_paths_show_the_image_that_the_model_sees(self, tmp_path, monkeypatch, kind):
+        """One reader: 16-bit greyscale is scaled, CIFAR comes from its arrays."""
+        values = np.linspace(0, 65535, 1024).round().astype(np.uint16).reshape(32, 32)
+        source = ImageSet(tmp_path, ["a"], [Item("a/0.png", 0)])
+        if kind == "16-bit":
+            (tmp_path / "a").mkdir()
+            Image.fromarray(values).save(tmp_path / "a/0.png")
+        else:
+            arrays = np.stack([(values // 257).astype(np.uint8)] * 3, -1)[None]
+            source = ImageSet(tmp_path, ["a"], [Item("0", 0)], arrays)
+        path = {"ja": [[0], [1]], "ja_act": [[0.5], [0.5]], "ja_score": 0.5}
+        path |= {key.replace("ja", "base"): value for key, value in path.items()}
+        shown = []
+        monkeypatch.setattr(Axes, "imshow", lambda self, image: shown.append(image))
+        records = [{"image": source.items[0].image, "label": 0, "pred": 0, **path}]
+        plot_paths(records, source, 4, "rule", tmp_path / "out")
+        np.testing.assert_allclose(shown[0], np.repeat(values[..., None] // 257, 3, -1), atol=1)
+        with pytest.raises(UserError, match="secret"):
+            plot_paths([records[0] | {"image": "../secret.png"}], source, 4, "rule", tmp_path / "out")
+
     def test_scores_that_are_all_zero(self, tmp_path):
         for label in range(2):
-            write_label(tmp_path / "ja/ViT-a", label, [{"image": "a", "ja_score": 0.0, "base_score": 0}] * 3)
+            records = [{"image": str(i), "ja_score": 0.0, "base_score": 0} for i in range(3)]
+            write_label(tmp_path / "ja/ViT-a", label, records)
         for draw in (score_distributions, class_scores):
             assert saved(draw(results_of(tmp_path), ["ViT-a"]), tmp_path)
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers import random_model
+from helpers import KINDS, random_model
 from test_cli import Run, arguments, records
 from test_search import CONFIGS, make
 
@@ -34,7 +34,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_only_the_products_of_the_blocks_are_rounded(name, tmp_path):
     model = random_model(CONFIGS[name], dtype=torch.float32)
     save(model, tmp_path / "m.pth")
@@ -43,7 +43,8 @@ def test_only_the_products_of_the_blocks_are_rounded(name, tmp_path):
         if isinstance(module, Linear | LayerNorm | torch.nn.Conv2d):
             halved = isinstance(module, Linear) and path != "head"
             assert module.weight.dtype == (torch.bfloat16 if halved else torch.float32), path
-    assert loaded.dtype == loaded.pos_embed.dtype == loaded(torch.randn(1, 3, 9, 9)).dtype == torch.float32
+    logits = loaded(torch.randn(1, 3, *[model.config.img_size] * 2))
+    assert loaded.dtype == loaded.pos_embed.dtype == logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -16,6 +16,7 @@ from test_cli import messages
 from neuronpath import cli, job, load
 from neuronpath.checkpoint import save
 from neuronpath.data import Item, batches, open_dataset, preprocessing
+from neuronpath.errors import UserError
 from neuronpath.extract import InfluencePattern, JointAttribution, TopKAttribution
 from neuronpath.pruning import TopKEdit, prune, random_units, retained_units, split, unit_draws
 from neuronpath.pruning_results import arrays, markdown, plot_runs, read_runs
@@ -61,13 +62,13 @@ def images_of(data, model) -> dict[str, torch.Tensor]:
 
 
 def counted_by_hand(data, label: int, selection: int, k: int) -> list[list[int]]:
-    """The k units most frequent in the first `selection` records of a class."""
+    """The k units most frequent among the first k of every path, in the first `selection` records of a class."""
     records = [r for r in read(data["ja"]).values() if r["label"] == label][:selection]
     retained = []
     for layer in range(L):
         votes = [0] * H
         for record in records:
-            for unit in record["ja"][layer]:
+            for unit in record["ja"][layer][:k]:
                 votes[unit] += 1
         retained.append(sorted(range(H), key=lambda unit: -votes[unit])[:k])
     return retained
@@ -200,7 +201,7 @@ class TestPrune:
     def test_retained_units_by_frequency_then_index(self):
         paths = [[[5, 1]], [[1, 7]], [[5, 2]]]
         assert retained_units(paths, 3) == [[1, 5, 2]]
-        with pytest.raises(ValueError, match="0"):
+        with pytest.raises(ValueError, match="layer 0: its paths hold 4 distinct units, fewer than 5"):
             retained_units(paths, 5)
 
     @pytest.mark.parametrize(("n", "fraction", "first"), [(2, 0.8, 1), (5, 0.8, 4), (10, 0.8, 8), (3, 0, 1), (3, 1, 2)])
@@ -227,6 +228,24 @@ class TestPrune:
         assert run(data, tmp_path / "two", "--topK", 2, **{"--ja_path": ja}) == 2
         assert "label 3, layer 0" in messages(capsys.readouterr().err)[-1]
         assert not (tmp_path / "two").exists()
+
+    def test_paths_found_on_other_weights(self, data, tmp_path, capsys):
+        other = tmp_path / "other.npz"
+        save(random_model(tiny_config(), seed=3, dtype=torch.float32), other)
+        assert run(data, tmp_path / "out", "--topK", 1, **{"--pretrain_weight": other}) == 2
+        assert "--allow_other_weights" in messages(capsys.readouterr().err)[-1]
+        assert run(data, tmp_path / "out", "--topK", 1, "--allow_other_weights", **{"--pretrain_weight": other}) == 0
+        assert run(data, tmp_path / "own", "--topK", 1) == 0
+        capsys.readouterr()
+        for name in ("out", "own"):
+            (tmp_path / "runs" / name).mkdir(parents=True)
+            (tmp_path / name).rename(tmp_path / "runs" / name / "tiny")
+        with pytest.raises(UserError, match="same settings"):
+            read_runs(tmp_path / "runs", "imgnet_all")
+        args = tmp_path / "runs/out/tiny/imgnet_all.args.json"
+        args.write_text(args.read_text().replace('"method": "ja"', '"method": "base"'))
+        with pytest.warns(UserWarning, match="checkpoint_sha256"):
+            read_runs(tmp_path / "runs", "imgnet_all")
 
     def test_selection_image_without_a_path(self, data, tmp_path, capsys):
         ja = tmp_path / "ja"

@@ -35,7 +35,7 @@ def test_smoke_ends_with_the_table(smoke):
     for name in ("Joint Attribution Score", "Removal Accuracy Deviation", "Enhancement Accuracy Deviation", "Matched"):
         assert name in end
     assert "missing" not in end
-    assert re.search(r"estimate +ViT-digits: 60 images", printed)
+    assert re.search(r"ok +time +ViT-digits, 60 images on cpu: about \S+ s of computing", printed)
     found = json.loads((root / "table.json").read_text())
     scores = found["measures"]["joint_attribution_score"]
     assert found["models"]["ViT-digits"] | {"quadrature": "gauss-legendre", "steps": 4} == found["models"]["ViT-digits"]
@@ -45,6 +45,13 @@ def test_smoke_ends_with_the_table(smoke):
         assert all(removal[method][model]["high"] < 0 for method in ("base", "influence_pattern", "random"))
         enhancement = found["measures"]["enhancement_paired_probability"]
         assert all(enhancement[method][model]["value"] > 0 for method in ("base", "influence_pattern", "random"))
+
+
+@pytest.mark.parametrize("wrong", [("--ig_total_stepp", "3"), ("--device", "gpu"), ("--labels", "10")])
+def test_a_mistyped_option_stops_it_at_once(wrong, tmp_path):
+    result = bash("scripts/reproduce.sh", "--smoke", *wrong, RESULTS=str(tmp_path / "out"), code=2)
+    assert wrong[0] in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_smoke_makes_every_record_and_picture(smoke):

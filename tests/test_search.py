@@ -3,9 +3,11 @@
 import oracle
 import pytest
 import torch
-from helpers import random_model, tiny_config
+from helpers import KINDS, random_model, tiny_config
 
-from neuronpath import Quadrature, activation_path, find_path, score_path
+from neuronpath import Quadrature, activation_path, edit, find_path, influence_path, remove, score_path
+from neuronpath.candidates import SEARCHES
+from neuronpath.model import VisionTransformer
 from neuronpath.quadrature import RULES
 from neuronpath.reference import plain_search
 from neuronpath.search import NonFiniteError, choose
@@ -13,6 +15,7 @@ from neuronpath.search import NonFiniteError, choose
 CONFIGS = {
     "cls": tiny_config("cls"),
     "mean": tiny_config("mean"),
+    "mean-1": tiny_config("mean-1"),
     "cls-2": tiny_config("cls", patch_size=2, img_size=4, width=18, depth=3, num_heads=2, mlp_dim=25, num_classes=7),
     "one-layer": tiny_config("cls", depth=1),
 }
@@ -57,7 +60,7 @@ def test_search_and_scores_equal_the_oracle(name, rule, k):
 
 
 @pytest.mark.parametrize("layers", [1, 2, 6])
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_score_of_any_path_equals_the_oracle(name, layers):
     model, images, labels = make(name)
     generator = torch.Generator().manual_seed(2)
@@ -71,7 +74,7 @@ def test_score_of_any_path_equals_the_oracle(name, layers):
     assert scores.tolist() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("neuron", [0, 17, 27])
 def test_one_neuron_alone_scores_the_probability_it_adds(name, neuron):
     """|P| = 1: JAS is a path integral, F(w̄) - F(0) (divided by N as every reported score)."""
@@ -86,7 +89,7 @@ def test_one_neuron_alone_scores_the_probability_it_adds(name, neuron):
         assert score * len(without) == pytest.approx(added.item(), rel=1e-7, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_internal_batch_size_does_not_matter(name):
     model, images, labels = make(name)
     expected = find_path(model, images, labels, Quadrature("right", 5), k=2, internal_batch_size=1000)
@@ -95,7 +98,7 @@ def test_internal_batch_size_does_not_matter(name):
         assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_mixed_batch_equals_a_loop_of_singles_in_any_order(name):
     model, images, labels = make(name)
     batch = find_path(model, images, labels, Quadrature("right", 3))
@@ -110,7 +113,7 @@ def test_a_mixed_batch_equals_a_loop_of_singles_in_any_order(name):
             assert found.base_score[at].item() == pytest.approx(single.base_score[0].item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["cls", "mean"])
+@pytest.mark.parametrize("name", KINDS)
 def test_fp32_agrees_up_to_near_ties(name):
     model, images, labels = make(name)
     exact = find_path(model, images, labels)
@@ -127,12 +130,42 @@ def test_fp32_agrees_up_to_near_ties(name):
 
 
 def test_the_score_of_the_found_path_is_its_given_path_score():
-    for name in ("cls", "mean"):
+    for name in KINDS:
         model, images, labels = make(name)
         found = find_path(model, images, labels, Quadrature("left", 4), k=2)
         again = score_path(model, images, labels, found.path, Quadrature("left", 4))
         torch.testing.assert_close(found.score, again, rtol=1e-9, atol=0)
         assert torch.equal(activation_path(model, images, 2), found.base_path)
+
+
+class NeuronTokenLast(VisionTransformer):
+    """The same model with its CLS token behind the patches: attention does not know the order."""
+
+    neuron_tokens = property(lambda self: slice(self.pos_embed.shape[1] - 1, None))
+    other_tokens = property(lambda self: slice(0, self.pos_embed.shape[1] - 1))
+
+    def join(self, neuron, other):
+        return torch.cat((other, neuron), dim=1)
+
+    def embed(self, x):
+        return super().embed(x).roll(-1, 1)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_where_the_neuron_token_stands_does_not_matter(search):
+    model, images, labels = make("cls")
+    moved = NeuronTokenLast(model.config).double().eval().requires_grad_(False)
+    moved.load_state_dict(model.state_dict())
+    arguments = images, labels, Quadrature("midpoint", 2)
+    found, expected = (find_path(m, *arguments, search=search) for m in (moved, model))
+    assert_equal(found, expected)
+    torch.testing.assert_close(
+        score_path(moved, *arguments[:2], found.base_path), score_path(model, *arguments[:2], expected.base_path)
+    )
+    (removed,), (same,) = (edit(m, images, remove(m, expected.path)) for m in (moved, model))
+    torch.testing.assert_close(removed, same, rtol=1e-9, atol=0)
+    influence, again = (influence_path(m, *arguments) for m in (moved, model))
+    assert torch.equal(influence.path, again.path)
 
 
 def test_a_negative_target_is_the_predicted_class():

@@ -102,13 +102,25 @@ def test_auto_records_its_nodes(run, more):
     found = adaptive.find_path_auto(run.model, images, run.labels, search=search)
     for i, record in enumerate(run.records()):
         assert record["ja"] == found.path[i].tolist()
-        assert (record["nodes"], record["converged"]) == (found.nodes[i].item(), found.converged[i].item())
+        converged = {1: True, 0: False, -1: None}[found.converged[i].item()]
+        assert (record["nodes"], record["converged"]) == (found.nodes[i].item(), converged)
     spent = {4: 4, 8: 12, 16: 28}
     mean = sum(spent[record["nodes"]] for record in run.records()) / len(run.records())
     assert f"{mean:.2f} per image" in text
     settings = json.loads((run.out / "out/imgnet_all.args.json").read_text())["settings"]
     assert (settings["quadrature"], settings["ig_total_step"]) == ("auto", None)
     assert "0 new, 11 from earlier" in run(*AUTO, *more)
+
+
+def test_auto_attributes_the_predicted_class_where_asked(run):
+    run(*AUTO, "--target", "pred")
+    found = adaptive.find_path_auto(run.model, run.batch.images.double(), torch.full_like(run.labels, -1))
+    own = adaptive.find_path_auto(run.model, run.batch.images.double(), run.labels)
+    assert not torch.equal(found.path, own.path)
+    for i, record in enumerate(run.records()):
+        assert record["ja"] == found.path[i].tolist()
+        assert record["ja_score"] == pytest.approx(found.score[i].item(), rel=1e-9)
+        assert record["prob"] == pytest.approx(found.logits[i].softmax(-1).max().item(), rel=1e-9)
 
 
 def test_top_k_takes_them_too(run):

@@ -187,6 +187,24 @@ class TestConfusion:
         assert 0.42 < p.mean() < 0.58
         assert (p <= 0.05).mean() < 0.1
 
+    def test_classes_are_permuted_and_not_pairs(self):
+        """One class unlike all others: of its rows, half of the arrangements of classes do as much, of pairs few."""
+        x, y = np.zeros((2, 6, 6))
+        x[0, 1:] = x[1:, 0] = (1, 2, 3, 4, 5)
+        y[0, 1:] = y[1:, 0] = (2, 1, 3, 5, 4)
+        upper = np.triu_indices(6, 1)
+
+        def correlation(a):
+            return spearmanr(a[upper], y[upper]).statistic
+
+        observed = correlation(x)
+        orders = [list(order) for order in itertools.permutations(range(6))]
+        exact = np.mean([correlation(x[order][:, order]) >= observed - 1e-12 for order in orders])
+        rng, pairs = np.random.default_rng(0), x[upper]
+        shuffled = [spearmanr(rng.permutation(pairs), y[upper]).statistic >= observed - 1e-12 for _ in range(2000)]
+        assert mantel(x, y, 4000)[1] == pytest.approx(exact, abs=0.015)
+        assert abs(exact - np.mean(shuffled)) > 0.01
+
     def test_every_permutation_that_changes_nothing_counts(self):
         x = np.array([[1, 0.5, 0.2], [0.5, 1, 0.2], [0.2, 0.2, 1]])  # of 6 permutations 2 leave it as it is
         assert mantel(x, x, 2000)[1] == pytest.approx(1 / 3, abs=0.04)
@@ -206,7 +224,7 @@ class TestConfusion:
         transform = neuronpath.data.preprocessing("paper", model.config)
         for label, images in (IMAGES | {3: IMAGES[3][3:]}).items():
             for image in images:
-                x = transform(source.read(Item(image, label)).convert("RGB"))
+                x = transform(source.rgb(Item(image, label)))
                 rows.setdefault(label, []).append(model(x[None]).softmax(-1)[0].numpy())
         means = np.array([np.mean(found, 0) for found in rows.values()])
         np.testing.assert_allclose(np.load(few.parent / "out/confusion.npy"), (means + means.T) / 2, rtol=1e-5)
@@ -275,7 +293,7 @@ class TestReading:
 
     def test_two_records_of_one_image_are_refused(self, tmp_path):
         write_records(tmp_path, {0: random_paths(2)}, images={0: ["a.png", "a.png"]})
-        with pytest.raises(UserError, match="two records of one image"):
+        with pytest.raises(UserError, match="line 2: a second record of a"):
             read_classes(tmp_path, "imgnet_all", "ja", H)
 
     def test_another_methods_records_say_which_to_give(self, records):

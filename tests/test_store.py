@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import tiny_config
 
+from neuronpath.args import Args
 from neuronpath.data import Item
 from neuronpath.errors import UserError
 from neuronpath.records import check_record, join, read_label, read_results
@@ -26,12 +27,8 @@ def record(item: Item, run: int = 1) -> dict:
     return {"image": item.image, "label": item.label, **found}
 
 
-def args(job: str = "joint_attr", versions: dict | None = None, **settings) -> dict:
-    return {
-        "job": job,
-        "settings": {"m": 20, "quadrature": "right", **settings},
-        "versions": versions or {"torch": "2"},
-    }
+def args(job: str = "joint_attr", versions: dict | None = None, **settings) -> Args:
+    return Args(job, {"m": 20, "quadrature": "right", **settings}, versions=versions or {"torch": "2"})
 
 
 def open_store(directory: Path, items=KNOWN, prefix="all", earlier=lambda r: None, overwrite=False, **changes) -> Store:
@@ -74,7 +71,7 @@ class TestWriting:
         assert sorted(contents(done)) == ["all-0.rlt.jsonl", "all-2.rlt.jsonl", "all.args.json"]
         assert read(done / "all-0.rlt.jsonl") == lines(FIRST)
         assert read(done / "all-2.rlt.jsonl") == lines(LAST)
-        assert json.loads((done / "all.args.json").read_text()) == args()
+        assert Args.read(done / "all.args.json") == args()
 
     def test_records_are_on_disk_at_once(self, tmp_path):
         with open_store(tmp_path) as store:
@@ -126,6 +123,12 @@ class TestResuming:
         assert run(tmp_path / "new", earlier=earlier.append) == KNOWN[stop_after:]
         assert earlier == lines(KNOWN[:stop_after])
         assert contents(tmp_path / "new") == contents(done)
+
+    def test_records_that_this_run_was_not_asked_for_are_counted(self, tmp_path):
+        run(tmp_path)
+        for items, others in ((KNOWN, 0), (FIRST, 2), (FIRST[:1], 4), (LAST[:1], 4)):
+            with open_store(tmp_path, items) as store:
+                assert store.others() == others
 
     def test_a_finished_run_changes_nothing(self, done):
         before = contents(done)
@@ -298,7 +301,7 @@ class TestOverwrite:
     def test_with_other_settings(self, done):
         assert run(done, overwrite=True, run=2, m=4) == KNOWN
         assert read(done / "all-2.rlt.jsonl") == lines(LAST, 2)
-        assert json.loads((done / "all.args.json").read_text()) == args(m=4)
+        assert Args.read(done / "all.args.json") == args(m=4)
         assert run(done, m=4) == []
 
     def test_with_fewer_images(self, done):
@@ -377,6 +380,40 @@ class TestReading:
     def test_released_records(self, tmp_path, as_list):
         values = [list(self.RELEASED)] if as_list else self.RELEASED
         assert read_label(self.write(tmp_path, *values)) == list(self.NORMALISED)
+
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_released_influence_patterns_hold_floats_and_a_batch_in_one(self, tmp_path, batch):
+        """influence_pattern.py writes `path.tolist()` of a NumPy array (batch, layers), the MAE's also `score`."""
+        path = [[0.0, 1.0, 27.0], [4.0, 3.0, 0.0]][:batch]
+        lines = [{"path": path}, {"path": path, "score": [[0.25], [0.5]][:batch]}]
+        paths = [[[0], [1], [27]], [[4], [3], [0]]][:batch]
+        scores = [0.25, 0.5][:batch]
+        found = read_label(self.write(tmp_path, *lines))
+        expected = [{"path": p} for p in paths]
+        assert found == [*expected, *({"path": p, "score": s} for p, s in zip(paths, scores, strict=True))]
+        assert all(type(unit) is int for record in found for layer in record["path"] for unit in layer)
+
+    def test_released_top_k_and_scores(self, tmp_path):
+        """topK/path/joint_attr.py writes one record per line, ip_analysis_parallel.py a batch of them."""
+        top = {"ja": [[1, 2], [3, 4]], "ja_score": [[0.5]], "base": [[5, 6], [7, 8]], "base_score": [[0.25]]}
+        batch = [{"ja": [[1, 2]], "ja_score": [0.5]}, {"ja": [[3, 4]], "ja_score": [0.75]}]
+        found = read_label(self.write(tmp_path, top, batch))
+        assert found == [
+            {"ja": [[1, 2], [3, 4]], "ja_score": 0.5, "base": [[5, 6], [7, 8]], "base_score": 0.25},
+            {"ja": [[1], [2]], "ja_score": 0.5},
+            {"ja": [[3], [4]], "ja_score": 0.75},
+        ]
+
+    def test_a_fraction_is_no_unit(self, tmp_path):
+        assert read_label(self.write(tmp_path, {"path": [0.5, 1.0]})) == [{"path": [0.5, [1]]}]
+
+    def test_a_second_record_of_an_image_names_file_and_line(self, done):
+        file = done / "all-0.rlt.jsonl"
+        first, *rest = file.read_text().splitlines()
+        file.write_text("\n".join([first, *rest, first]) + "\n")
+        for read_them in (lambda: read_label(file), lambda: read_results(done, "all")):
+            with pytest.raises(UserError, match="line 4: a second record of ä/0"):
+                read_them()
 
     def test_released_edits(self, tmp_path):
         released = {"method": "ja", "path": [[4, 7]], "base": [0.5], "remove": [[0.25]], "enhance": 0.75}
