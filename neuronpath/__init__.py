@@ -5,26 +5,6 @@ C classes · m integration nodes · K neurons kept per layer · R rows, images �
 the target class; h̄ the activations of the unperturbed forward, w̄ those of one neuron.
 """
 
-from .adaptive import find_path_auto
-from .checkpoint import load
-from .edits import edit, enhance, gain, remove
-from .influence import InfluencePath, influence_path
-from .quadrature import Quadrature
-from .score import score_path
-from .search import NeuronPath, activation_path, find_path
+import lazy_loader
 
-__all__ = [
-    "InfluencePath",
-    "NeuronPath",
-    "Quadrature",
-    "activation_path",
-    "edit",
-    "enhance",
-    "find_path",
-    "find_path_auto",
-    "gain",
-    "influence_path",
-    "load",
-    "remove",
-    "score_path",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

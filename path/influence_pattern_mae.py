@@ -9,9 +9,9 @@ the neuron paths. Writes one file per class; run again, it resumes.
 
 import sys
 
-from neuronpath.cli import command
-from neuronpath.extract import InfluencePattern
-from neuronpath.job import main
+from neuronpath.cli.exits import command
+from neuronpath.runs.extraction import InfluencePattern
+from neuronpath.runs.job import main
 
 if __name__ == "__main__":
     sys.exit(command(lambda: main(InfluencePattern("mean"), __doc__)))

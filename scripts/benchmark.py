@@ -15,15 +15,15 @@ from functools import partial
 
 import torch
 
-from neuronpath.benchmark import compare, influences, rules, searches, sizes
-from neuronpath.cli import command
-from neuronpath.configs import CONFIGS
-from neuronpath.devices import set_precision
-from neuronpath.model import VisionTransformer
-from neuronpath.options import add_device, add_precision
-from neuronpath.parsing import Parser, whole
-from neuronpath.quadrature import Quadrature
-from neuronpath.rows import default_rows
+from neuronpath.attribution.quadrature import Quadrature
+from neuronpath.attribution.rows import default_rows
+from neuronpath.cli.exits import command
+from neuronpath.cli.options import add_device, add_precision
+from neuronpath.cli.parsing import Parser, whole
+from neuronpath.models.configs import CONFIGS
+from neuronpath.models.devices import set_precision
+from neuronpath.models.vit import VisionTransformer
+from neuronpath.studies.benchmark import compare, influences, rules, searches, sizes
 
 
 def main() -> None:

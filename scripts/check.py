@@ -13,8 +13,8 @@ found, each on a line of its own on stderr.
 import sys
 from collections.abc import Sequence
 
-from neuronpath.check import FAULT, findings
-from neuronpath.cli import command
+from neuronpath.cli.exits import command
+from neuronpath.runs.check import FAULT, findings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

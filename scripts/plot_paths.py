@@ -9,15 +9,15 @@ A few seconds; writes PATH.png and PATH.pdf. Expect the neuron paths' bars far l
 import sys
 from pathlib import Path
 
-from neuronpath.args import Args, args_file
-from neuronpath.cli import command
-from neuronpath.data import DEFAULT_PATH, DEFAULT_PATHS, open_dataset
+from neuronpath.attribution.quadrature import describe
+from neuronpath.cli.exits import command
+from neuronpath.cli.options import ROOT
+from neuronpath.cli.parsing import Parser, whole
+from neuronpath.data.images import DEFAULT_PATH, DEFAULT_PATHS, open_dataset
 from neuronpath.errors import UserError
-from neuronpath.options import ROOT
-from neuronpath.parsing import Parser, whole
-from neuronpath.plotting import plot_paths
-from neuronpath.quadrature import describe
-from neuronpath.records import read_results
+from neuronpath.figures.common import plot_paths
+from neuronpath.records.args import Args, args_file
+from neuronpath.records.reading import read_results
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ import json
 import sys
 from pathlib import Path
 
-from neuronpath.cli import command
+from neuronpath.cli.exits import command
+from neuronpath.cli.options import ROOT, add_device
+from neuronpath.cli.parsing import Parser, whole
 from neuronpath.errors import UserError
-from neuronpath.options import ROOT, add_device
-from neuronpath.parsing import Parser, whole
-from neuronpath.search_report import PARTS, draw, markdown, run
-from neuronpath.store import replace_file
+from neuronpath.records.store import replace_file
+from neuronpath.studies.report import PARTS, draw, markdown, run
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]
 

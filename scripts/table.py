@@ -10,10 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from neuronpath.cli import command
-from neuronpath.options import ROOT
-from neuronpath.parsing import Parser
-from neuronpath.table import GROUPS, Results, markdown, table
+from neuronpath.analysis.table import GROUPS, Results, markdown, table
+from neuronpath.cli.exits import command
+from neuronpath.cli.options import ROOT
+from neuronpath.cli.parsing import Parser
 
 
 def main() -> None:

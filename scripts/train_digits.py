@@ -10,12 +10,12 @@ MAE, mean-pooled; trained in the same way, without masking). What is there alrea
 import sys
 import time
 
-from neuronpath.checkpoint import save
-from neuronpath.cli import command
-from neuronpath.configs import CONFIGS
-from neuronpath.digits import accuracy, load_images, train, write_images
-from neuronpath.options import ROOT
-from neuronpath.parsing import Parser, whole
+from neuronpath.cli.exits import command
+from neuronpath.cli.options import ROOT
+from neuronpath.cli.parsing import Parser, whole
+from neuronpath.data.digits import accuracy, load_images, train, write_images
+from neuronpath.models.checkpoint import save
+from neuronpath.models.configs import CONFIGS
 
 CHECKPOINTS = {"ViT-digits": "ckpt/ViT-digits.npz", "MAE-digits": "ckpt/MAE-digits.pth"}
 

@@ -6,7 +6,7 @@ import torch
 from helpers import random_model, tiny_config
 from PIL import Image
 
-from neuronpath.checkpoint import save
+from neuronpath.models.checkpoint import save
 
 torch.set_num_threads(1)  # the models are tiny: threads would cost more than they give
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from ml_collections import ConfigDict
 
-from neuronpath.model import VisionTransformer
+from neuronpath.models.vit import VisionTransformer
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASSES = 4

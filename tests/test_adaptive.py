@@ -4,8 +4,9 @@ import pytest
 import torch
 from helpers import KINDS, random_model, tiny_config
 
-from neuronpath import Quadrature, adaptive, find_path, find_path_auto
-from neuronpath.search import NonFiniteError
+from neuronpath import Quadrature, find_path, find_path_auto
+from neuronpath.attribution import adaptive
+from neuronpath.attribution.search import NonFiniteError
 
 IMAGES = 6
 COLUMNS = ("path", "score", "activation", "margin", "base_path", "base_score", "base_activation", "logits")

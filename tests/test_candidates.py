@@ -6,9 +6,9 @@ import torch
 from helpers import KINDS, random_model, tiny_config
 
 from neuronpath import Quadrature, find_path, score_path
-from neuronpath.candidates import KAPPA, STOPPED, exact_scores, layer_scores, shortlist
-from neuronpath.prefix import ForwardPrefix, ReversePrefix, plain_forward, prefixes
-from neuronpath.search import NonFiniteError
+from neuronpath.attribution.candidates import KAPPA, STOPPED, exact_scores, layer_scores, shortlist
+from neuronpath.attribution.engine import ForwardPrefix, ReversePrefix, plain_forward, prefixes
+from neuronpath.attribution.search import NonFiniteError
 
 CONFIGS = {
     "cls": tiny_config("cls", depth=4),

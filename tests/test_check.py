@@ -15,12 +15,13 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 import neuronpath
-from neuronpath import accuracy, check, cli, estimate
-from neuronpath.check import expected_top1, low_accuracy, sample
-from neuronpath.checkpoint import save
-from neuronpath.configs import CONFIGS
-from neuronpath.data import ImageSet, Item, preprocessing, synset_fault
-from neuronpath.quadrature import Quadrature
+from neuronpath.attribution.quadrature import Quadrature
+from neuronpath.cli import exits as cli
+from neuronpath.data.images import ImageSet, Item, preprocessing, synset_fault
+from neuronpath.models.checkpoint import save
+from neuronpath.models.configs import CONFIGS
+from neuronpath.runs import accuracy, check, estimate
+from neuronpath.runs.check import expected_top1, low_accuracy, sample
 
 SCRIPT = "scripts/check.py"
 main = runpy.run_path(str(ROOT / SCRIPT))["main"]

@@ -10,11 +10,11 @@ from helpers import Payload, random_model, tiny_config
 from scipy.ndimage import zoom
 
 import neuronpath
-from neuronpath.checkpoint import save
-from neuronpath.configs import CONFIGS
 from neuronpath.errors import UserError
-from neuronpath.layouts import flax_views, resize_positions
-from neuronpath.model import VisionTransformer
+from neuronpath.models.checkpoint import save
+from neuronpath.models.configs import CONFIGS
+from neuronpath.models.layouts import flax_views, resize_positions
+from neuronpath.models.vit import VisionTransformer
 
 BLOCK, POSITIONS = "Transformer/encoderblock_0", "Transformer/posembed_input/pos_embedding"
 QUERY = f"{BLOCK}/MultiHeadDotProductAttention_1/query/kernel"

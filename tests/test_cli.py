@@ -16,10 +16,11 @@ from helpers import NUM_CLASSES, ROOT, Payload, run_script
 from PIL import Image
 
 import neuronpath
-from neuronpath import cli, job
-from neuronpath.data import batches, open_dataset, preprocessing
-from neuronpath.extract import JointAttribution
-from neuronpath.summary import ScoreSummary
+from neuronpath.cli import exits as cli
+from neuronpath.data.images import batches, open_dataset, preprocessing
+from neuronpath.runs import job
+from neuronpath.runs.extraction import JointAttribution
+from neuronpath.runs.summary import ScoreSummary
 
 SCRIPT = "path/joint_attr.py"
 IMAGES = [f"class{label}/{i:02d}.png" for label, count in enumerate((3, 1, 2, 5)) for i in range(count)]
@@ -529,7 +530,7 @@ class TestShortage:
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device", "x")
 
-        monkeypatch.setattr("neuronpath.store.Store.write", full)
+        monkeypatch.setattr("neuronpath.records.store.Store.write", full)
         assert (
             cli.command(lambda: job.main(JointAttribution("cls"), "", arguments(run.checkpoint, run.images, run.out)))
             == 4

@@ -6,11 +6,11 @@ from helpers import random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuronpath import Quadrature, find_path
-from neuronpath.configs import CONFIGS
-from neuronpath.cost import CountFlops, block_flops, engine_flops, plain_flops
-from neuronpath.model import VisionTransformer
-from neuronpath.reference import plain_search
-from neuronpath.rows import default_rows
+from neuronpath.attribution.reference import plain_search
+from neuronpath.attribution.rows import default_rows
+from neuronpath.models.configs import CONFIGS
+from neuronpath.models.vit import VisionTransformer
+from neuronpath.studies.cost import CountFlops, block_flops, engine_flops, plain_flops
 
 CONFIG = tiny_config(depth=12, width=64, num_heads=4, mlp_dim=256)
 IMAGES = 2

@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from neuronpath.data import DATASETS, Item, batches, open_dataset, preprocessing
-from neuronpath.digits import write_images
+from neuronpath.data.digits import write_images
+from neuronpath.data.images import DATASETS, Item, batches, open_dataset, preprocessing
 from neuronpath.errors import UserError
 
 COUNTS = (3, 1, 2, 5)  # of the image_folder fixture

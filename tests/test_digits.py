@@ -11,9 +11,9 @@ from helpers import ROOT, run_script
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 
 from neuronpath import load
-from neuronpath.configs import CONFIGS
-from neuronpath.digits import accuracy, load_images
-from neuronpath.records import read_results
+from neuronpath.data.digits import accuracy, load_images
+from neuronpath.models.configs import CONFIGS
+from neuronpath.records.reading import read_results
 
 VAL = ROOT / "dataset/digits/val"
 FILES = {"ViT-digits": ROOT / "ckpt/ViT-digits.npz", "MAE-digits": ROOT / "ckpt/MAE-digits.pth"}
@@ -135,8 +135,8 @@ def test_every_validation_image_is_recorded_once_and_memory_does_not_grow(tmp_pa
     for count in (4, 100):
         command = f"""
 import resource, sys
-from neuronpath.extract import JointAttribution
-from neuronpath.job import main
+from neuronpath.runs.extraction import JointAttribution
+from neuronpath.runs.job import main
 job = JointAttribution("cls")
 main(job, "", ["--dataset", "digits", "--dataset_path", {str(VAL)!r}, "--images_per_class", "{count}",
      "--pretrain_weight", {str(FILES["ViT-digits"])!r}, "--output_dir", {str(tmp_path / str(count))!r}])

@@ -14,9 +14,9 @@ import pytest
 import torch
 from helpers import ROOT, random_model, run_script, tiny_config
 
-from neuronpath.checkpoint import save
-from neuronpath.configs import CONFIGS
-from neuronpath.model import VisionTransformer
+from neuronpath.models.checkpoint import save
+from neuronpath.models.configs import CONFIGS
+from neuronpath.models.vit import VisionTransformer
 
 VITS = ("ViT-B_16-224.npz", "ViT-B_32.npz", "ViT-L_32.npz")
 MAE = "mae_finetuned_vit_base.pth"

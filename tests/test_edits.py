@@ -16,13 +16,14 @@ from test_cli import Run as SearchRun
 from test_search import CONFIGS
 
 import neuronpath
-from neuronpath import cli, job
-from neuronpath.args import Args
-from neuronpath.checkpoint import save
-from neuronpath.data import batches, open_dataset, preprocessing
-from neuronpath.edits import edit, enhance, gain, remove
-from neuronpath.extract import InfluencePattern, JointAttribution
-from neuronpath.manipulation import DRAWS, NEAREST, Edit, matched_paths
+from neuronpath.attribution.edits import edit, enhance, gain, remove
+from neuronpath.cli import exits as cli
+from neuronpath.data.images import batches, open_dataset, preprocessing
+from neuronpath.models.checkpoint import save
+from neuronpath.records.args import Args
+from neuronpath.runs import job
+from neuronpath.runs.editing import DRAWS, NEAREST, Edit, matched_paths
+from neuronpath.runs.extraction import InfluencePattern, JointAttribution
 
 FOLDER = "experiments/quantitative-comparison/manipulation"
 SCRIPTS = {"cls": f"{FOLDER}/ViT/edit.py", "mean": f"{FOLDER}/MAE/edit.py"}
@@ -521,7 +522,7 @@ class TestRecords:
         assert {"ja_path": str(run.ja), "input_prefix": "imgnet_all", "method": "ja"}.items() <= args["options"].items()
 
     def test_default_folders(self, run, tmp_path, monkeypatch):
-        monkeypatch.setattr("neuronpath.options.ROOT", tmp_path)
+        monkeypatch.setattr("neuronpath.cli.options.ROOT", tmp_path)
         write_paths(tmp_path / "results" / "ja" / "tiny")
         write_paths(tmp_path / "results" / "influence_pattern" / "tiny", "path")
         words = ["--dataset", "imagefolder", "--num_workers", "0", "--pretrain_weight", str(run.checkpoint)]
@@ -905,7 +906,7 @@ class TestFaults:
                 raise torch.OutOfMemoryError("out of memory")
             return whole(*given, internal_batch_size=internal_batch_size, **named)
 
-        monkeypatch.setattr("neuronpath.manipulation.edit", short)
+        monkeypatch.setattr("neuronpath.runs.editing.edit", short)
         run("--internal_batch_size", 12)
         assert rows[:3] == [12, 6, 3]
         assert_same(records(run.out), records(tmp_path / "whole"))

@@ -25,15 +25,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from neuronpath import cli, job, load, parsing
-from neuronpath.args import Args
-from neuronpath.checkpoint import save
-from neuronpath.data import ImageSet, Item, batches, open_dataset
+from neuronpath import load
+from neuronpath.cli import exits as cli
+from neuronpath.cli import parsing
+from neuronpath.data.images import ImageSet, Item, batches, open_dataset
 from neuronpath.errors import UserError
-from neuronpath.extract import JointAttribution
-from neuronpath.manipulation import Edit
-from neuronpath.records import check_record, read_results
-from neuronpath.store import Store
+from neuronpath.models.checkpoint import save
+from neuronpath.records.args import Args
+from neuronpath.records.reading import check_record, read_results
+from neuronpath.records.store import Store
+from neuronpath.runs import job
+from neuronpath.runs.editing import Edit
+from neuronpath.runs.extraction import JointAttribution
 
 FEW_AND_MANY = pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.long)], ids=["few", "many"])
 MORE = 10  # times as many examples in the long run

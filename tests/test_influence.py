@@ -7,10 +7,10 @@ from helpers import KINDS, random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuronpath import Quadrature, influence_path
-from neuronpath.cost import CountFlops, block_flops
-from neuronpath.influence import layer_influence
-from neuronpath.quadrature import RULES
-from neuronpath.reference import plain_influence
+from neuronpath.attribution.influence import layer_influence
+from neuronpath.attribution.quadrature import RULES
+from neuronpath.attribution.reference import plain_influence
+from neuronpath.studies.cost import CountFlops, block_flops
 
 IMAGES = 5
 CONFIGS = {

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image, features
 from test_cli import assert_same, contents, messages, records
 
-from neuronpath import cli, job
-from neuronpath.extract import JointAttribution
-from neuronpath.manipulation import Edit
+from neuronpath.cli import exits as cli
+from neuronpath.runs import job
+from neuronpath.runs.editing import Edit
+from neuronpath.runs.extraction import JointAttribution
 
 IMAGES = [f"class{label}/{i:02d}.png" for label, count in enumerate((2, 1, 2, 2)) for i in range(count)]
 BAD = "class2/01.png"

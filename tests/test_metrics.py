@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers import run_script
 
+from neuronpath.analysis.metrics import Edited, Estimate, difference, estimate, mean_of_classes
+from neuronpath.analysis.table import GROUPS, MEASURES, Results, markdown, paper_results, table
 from neuronpath.errors import UserError
-from neuronpath.metrics import Edited, Estimate, difference, estimate, mean_of_classes
-from neuronpath.table import GROUPS, MEASURES, Results, markdown, paper_results, table
 
 
 def record(label: int, original: float, removed: float, right=(True, True), image: str = "", **more) -> dict:

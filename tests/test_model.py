@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import neuronpath
-from neuronpath.checkpoint import save
-from neuronpath.configs import CONFIGS
+from neuronpath.models.checkpoint import save
+from neuronpath.models.configs import CONFIGS
 
 SHAPES = [
     tiny_config(),

@@ -16,13 +16,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from neuronpath.data import ImageSet, Item
-from neuronpath.edit_plots import accuracy_deviation, of_head, probability_deviation
+from neuronpath.analysis.table import Results, paper_results, table
+from neuronpath.data.images import ImageSet, Item
 from neuronpath.errors import UserError
-from neuronpath.methods import EDITED, METHODS
-from neuronpath.plotting import plot_paths
-from neuronpath.score_plots import class_scores, score_distributions
-from neuronpath.table import Results, paper_results, table
+from neuronpath.figures.common import plot_paths
+from neuronpath.figures.edits import accuracy_deviation, of_head, probability_deviation
+from neuronpath.figures.scores import class_scores, score_distributions
+from neuronpath.records.methods import EDITED, METHODS
 
 NOTEBOOKS = sorted([*ROOT.glob("experiments/**/*.ipynb"), *ROOT.glob("topK/**/*.ipynb")])
 SCORES = ROOT / "experiments/quantitative-comparison/score/analysis/joint_attribution_score.ipynb"

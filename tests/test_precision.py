@@ -8,15 +8,17 @@ from helpers import KINDS, random_model
 from test_cli import Run, arguments, records
 from test_search import CONFIGS, make
 
-from neuronpath import Quadrature, cli, edit, enhance, find_path, gain, influence_path, job, load, score_path
-from neuronpath.candidates import SEARCHES
-from neuronpath.checkpoint import save
-from neuronpath.devices import device, set_precision
+from neuronpath import Quadrature, edit, enhance, find_path, gain, influence_path, load, score_path
+from neuronpath.attribution.candidates import SEARCHES
+from neuronpath.attribution.influence import layer_influence
+from neuronpath.attribution.reference import plain_influence, plain_search
+from neuronpath.cli import exits as cli
 from neuronpath.errors import UserError
-from neuronpath.extract import InfluencePattern
-from neuronpath.influence import layer_influence
-from neuronpath.model import LayerNorm, Linear
-from neuronpath.reference import plain_influence, plain_search
+from neuronpath.models.checkpoint import save
+from neuronpath.models.devices import device, set_precision
+from neuronpath.models.vit import LayerNorm, Linear
+from neuronpath.runs import job
+from neuronpath.runs.extraction import InfluencePattern
 
 FOUR = Quadrature("gauss-legendre", 4)
 SCORES = ("score", "base_score", "activation", "base_activation", "logits", "margin")

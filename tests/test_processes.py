@@ -18,11 +18,12 @@ from helpers import NUM_CLASSES, ROOT
 from PIL import Image
 from test_cli import assert_same, records
 
-from neuronpath import cli, job
+from neuronpath.cli import exits as cli
+from neuronpath.cli.processes import Share, share
 from neuronpath.errors import UserError
-from neuronpath.extract import JointAttribution
-from neuronpath.locks import Locks
-from neuronpath.processes import Share, share
+from neuronpath.records.locks import Locks
+from neuronpath.runs import job
+from neuronpath.runs.extraction import JointAttribution
 
 SCRIPT = ROOT / "path/joint_attr.py"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
@@ -142,7 +143,7 @@ class TestTorchrun:
 HOLD = """
 import sys
 from pathlib import Path
-from neuronpath.locks import Locks
+from neuronpath.records.locks import Locks
 locks = Locks(Path(sys.argv[1]), "imgnet_all", [int(x) for x in sys.argv[2:]])
 print("held", flush=True)
 sys.stdin.read()
@@ -201,8 +202,9 @@ class TestLocks:
 
 SLOW = """
 import sys, time
-from neuronpath import cli, job
-from neuronpath.extract import JointAttribution
+from neuronpath.cli import exits as cli
+from neuronpath.runs import job
+from neuronpath.runs.extraction import JointAttribution
 
 class Slow(JointAttribution):
     def records(self, model, items, images):

@@ -13,13 +13,15 @@ from helpers import ROOT, random_model, run_script, tiny_config
 from PIL import Image
 from test_cli import messages
 
-from neuronpath import cli, job, load
-from neuronpath.checkpoint import save
-from neuronpath.data import Item, batches, open_dataset, preprocessing
+from neuronpath import load
+from neuronpath.analysis.pruning import arrays, markdown, plot_runs, read_runs
+from neuronpath.cli import exits as cli
+from neuronpath.data.images import Item, batches, open_dataset, preprocessing
 from neuronpath.errors import UserError
-from neuronpath.extract import InfluencePattern, JointAttribution, TopKAttribution
-from neuronpath.pruning import TopKEdit, prune, random_units, retained_units, split, unit_draws
-from neuronpath.pruning_results import arrays, markdown, plot_runs, read_runs
+from neuronpath.models.checkpoint import save
+from neuronpath.runs import job
+from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
+from neuronpath.runs.pruning import TopKEdit, prune, random_units, retained_units, split, unit_draws
 
 L, H, COUNTS = 6, 28, (6, 1, 2, 11)  # images per class
 MANIPULATION = "topK/experiments/quantitative-comparison/manipulation"

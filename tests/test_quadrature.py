@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neuronpath.quadrature import RULES, Quadrature
+from neuronpath.attribution.quadrature import RULES, Quadrature
 
 
 @pytest.mark.parametrize("rule", RULES)

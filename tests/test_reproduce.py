@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from neuronpath.records import label_files, read_results
+from neuronpath.records.reading import label_files, read_results
 
 MANIPULATION = "experiments/quantitative-comparison/manipulation"
 

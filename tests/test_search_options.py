@@ -8,9 +8,12 @@ from helpers import ROOT, run_script
 from test_cli import messages, records
 
 import neuronpath
-from neuronpath import Quadrature, adaptive, candidates, cli, find_path, job
-from neuronpath.data import batches, open_dataset, preprocessing
-from neuronpath.extract import InfluencePattern, JointAttribution, TopKAttribution
+from neuronpath import Quadrature, find_path
+from neuronpath.attribution import adaptive, candidates
+from neuronpath.cli import exits as cli
+from neuronpath.data.images import batches, open_dataset, preprocessing
+from neuronpath.runs import job
+from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
 
 GL3 = ("--quadrature", "gauss-legendre", "--ig_total_step", 3)
 AUTO = ("--quadrature", "auto")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from helpers import KINDS, random_model, tiny_config
 
-from neuronpath import Quadrature, find_path, find_path_auto, score_path, search_report, search_study
-from neuronpath.adaptive import NODES
-from neuronpath.checkpoint import load, save
+from neuronpath import Quadrature, find_path, find_path_auto, score_path
+from neuronpath.attribution.adaptive import NODES
+from neuronpath.models.checkpoint import load, save
+from neuronpath.studies import report as search_report
+from neuronpath.studies import searches as search_study
 
 IMAGES = 4
 

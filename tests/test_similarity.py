@@ -16,15 +16,9 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 import neuronpath
-from neuronpath.class_options import _below_root
-from neuronpath.class_plots import cluster, plot_classes, plot_similarity, save_pages, shown
-from neuronpath.cli import command
-from neuronpath.data import ImageSet, Item, open_dataset
-from neuronpath.errors import UserError
-from neuronpath.export import export_images
-from neuronpath.names import class_names, safe_name
-from neuronpath.plotting import save
-from neuronpath.similarity import (
+from neuronpath.analysis.classes import _below_root
+from neuronpath.analysis.export import export_images
+from neuronpath.analysis.similarity import (
     Classes,
     cosines,
     frequencies,
@@ -36,6 +30,12 @@ from neuronpath.similarity import (
     recorded_items,
     soft_confusion,
 )
+from neuronpath.cli.exits import command
+from neuronpath.data.images import ImageSet, Item, open_dataset
+from neuronpath.data.names import class_names, safe_name
+from neuronpath.errors import UserError
+from neuronpath.figures.classes import cluster, plot_classes, plot_similarity, save_pages, shown
+from neuronpath.figures.common import save
 
 H, L = 28, 6
 SCRIPTS = ("pair-sim", "paper-plot", "freq-figure-all", "name2img")
@@ -221,7 +221,7 @@ class TestConfusion:
         assert code == 0, lines
         assert "n = 8 recorded images" in stdout
         model, source, rows = neuronpath.load(checkpoint), open_dataset("imagefolder", image_folder, 4), {}
-        transform = neuronpath.data.preprocessing("paper", model.config)
+        transform = neuronpath.data.images.preprocessing("paper", model.config)
         for label, images in (IMAGES | {3: IMAGES[3][3:]}).items():
             for image in images:
                 x = transform(source.rgb(Item(image, label)))

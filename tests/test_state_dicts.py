@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 
 from neuronpath import load
-from neuronpath.checkpoint import HeadError, save
-from neuronpath.configs import CONFIGS
 from neuronpath.errors import UserError
-from neuronpath.model import VisionTransformer
+from neuronpath.models.checkpoint import HeadError, save
+from neuronpath.models.configs import CONFIGS
+from neuronpath.models.vit import VisionTransformer
 
 
 def state(pool: str = "mean", **changes) -> dict[str, torch.Tensor]:

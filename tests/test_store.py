@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from helpers import tiny_config
 
-from neuronpath.args import Args
-from neuronpath.data import Item
+from neuronpath.data.images import Item
 from neuronpath.errors import UserError
-from neuronpath.records import check_record, join, read_label, read_results
-from neuronpath.store import Store
+from neuronpath.records.args import Args
+from neuronpath.records.reading import check_record, join, read_label, read_results
+from neuronpath.records.store import Store
 
 CONFIG = tiny_config()
 KEYS = ("pred", "prob", "ja", "ja_score", "margin")

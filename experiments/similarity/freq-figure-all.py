@@ -8,10 +8,10 @@ Expect 10 pages for the digits. Classes without records are left out and named.
 
 import sys
 
-from neuronpath.class_options import add_records, open_classes, settle
-from neuronpath.class_plots import save_pages
-from neuronpath.cli import command
-from neuronpath.parsing import Parser
+from neuronpath.analysis.classes import add_records, open_classes, settle
+from neuronpath.cli.exits import command
+from neuronpath.cli.parsing import Parser
+from neuronpath.figures.classes import save_pages
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ copied as they are; images of CIFAR become PNG files. Classes without records ar
 
 import sys
 
-from neuronpath.class_options import add_records, open_classes, settle
-from neuronpath.cli import command
-from neuronpath.export import export_classes
-from neuronpath.parsing import Parser, whole
+from neuronpath.analysis.classes import add_records, open_classes, settle
+from neuronpath.analysis.export import export_classes
+from neuronpath.cli.exits import command
+from neuronpath.cli.parsing import Parser, whole
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ forward of each image more. Writes similarity.{npy,png,pdf}, labels.json and pai
 
 import sys
 
-from neuronpath.class_options import add_records, add_weights, open_classes, settle
-from neuronpath.class_plots import plot_similarity
-from neuronpath.cli import command
-from neuronpath.parsing import Parser, whole
-from neuronpath.plotting import save
-from neuronpath.similarity import check_confusion, cosines, frequencies, mantel, neighbours, write
+from neuronpath.analysis.classes import add_records, add_weights, open_classes, settle
+from neuronpath.analysis.similarity import check_confusion, cosines, frequencies, mantel, neighbours, write
+from neuronpath.cli.exits import command
+from neuronpath.cli.parsing import Parser, whole
+from neuronpath.figures.classes import plot_similarity
+from neuronpath.figures.common import save
 
 
 def main() -> None:

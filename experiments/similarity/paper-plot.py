@@ -9,11 +9,11 @@ collie and Eskimo dog.
 
 import sys
 
-from neuronpath.class_options import add_records, open_classes, settle
-from neuronpath.class_plots import plot_classes
-from neuronpath.cli import command
-from neuronpath.parsing import Parser, whole
-from neuronpath.plotting import save
+from neuronpath.analysis.classes import add_records, open_classes, settle
+from neuronpath.cli.exits import command
+from neuronpath.cli.parsing import Parser, whole
+from neuronpath.figures.classes import plot_classes
+from neuronpath.figures.common import save
 
 
 def main() -> None:

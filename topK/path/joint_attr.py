@@ -8,9 +8,9 @@ are the case K = 1. Writes one file per class to results/ja_top<K>/<model>; run 
 
 import sys
 
-from neuronpath.cli import command
-from neuronpath.extract import TopKAttribution
-from neuronpath.job import main
+from neuronpath.cli.exits import command
+from neuronpath.runs.extraction import TopKAttribution
+from neuronpath.runs.job import main
 
 if __name__ == "__main__":
     sys.exit(command(lambda: main(TopKAttribution("cls"), __doc__)))

@@ -9,9 +9,9 @@ Writes one file per class; run again, it resumes. scripts/table.py makes deviati
 
 import sys
 
-from neuronpath.cli import command
-from neuronpath.job import main
-from neuronpath.manipulation import Edit
+from neuronpath.cli.exits import command
+from neuronpath.runs.editing import Edit
+from neuronpath.runs.job import main
 
 if __name__ == "__main__":
     sys.exit(command(lambda: main(Edit("cls"), __doc__)))

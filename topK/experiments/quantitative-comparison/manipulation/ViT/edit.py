@@ -9,9 +9,9 @@ than random ones. A class's first 80 % of images select its units, the others ar
 
 import sys
 
-from neuronpath.cli import command
-from neuronpath.job import main
-from neuronpath.pruning import TopKEdit
+from neuronpath.cli.exits import command
+from neuronpath.runs.job import main
+from neuronpath.runs.pruning import TopKEdit
 
 if __name__ == "__main__":
     sys.exit(command(lambda: main(TopKEdit("cls"), __doc__)))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from neuronpath.cli import command
-from neuronpath.options import ROOT
-from neuronpath.parsing import Parser
-from neuronpath.plotting import save
-from neuronpath.pruning_results import arrays, markdown, plot_runs, read_runs
+from neuronpath.analysis.pruning import arrays, markdown, plot_runs, read_runs
+from neuronpath.cli.exits import command
+from neuronpath.cli.options import ROOT
+from neuronpath.cli.parsing import Parser
+from neuronpath.figures.common import save
 
 
 def main() -> None:

@@ -1,0 +1,37 @@
+from .attribution import (
+    InfluencePath as InfluencePath,
+)
+from .attribution import (
+    NeuronPath as NeuronPath,
+)
+from .attribution import (
+    Quadrature as Quadrature,
+)
+from .attribution import (
+    activation_path as activation_path,
+)
+from .attribution import (
+    edit as edit,
+)
+from .attribution import (
+    enhance as enhance,
+)
+from .attribution import (
+    find_path as find_path,
+)
+from .attribution import (
+    find_path_auto as find_path_auto,
+)
+from .attribution import (
+    gain as gain,
+)
+from .attribution import (
+    influence_path as influence_path,
+)
+from .attribution import (
+    remove as remove,
+)
+from .attribution import (
+    score_path as score_path,
+)
+from .models import load as load

@@ -1,0 +1,5 @@
+"""The method, docs/method.md: pure functions of a model and tensors."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

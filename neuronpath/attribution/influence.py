@@ -1,0 +1,84 @@
+"""The Influence Pattern baseline: per layer the neuron of largest gradient along the ramped image.
+
+Source: docs/method.md §4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models.vit import VisionTransformer
+from .engine import plain_forward, probability, resolve_targets
+from .quadrature import Quadrature
+from .rows import default_rows, image_groups, node_groups
+from .score import PAPER, score_plain
+from .search import NonFiniteError, choose
+
+
+@dataclass(frozen=True)
+class InfluencePath:
+    """What is found for B images: one neuron in each of L layers."""
+
+    path: Tensor  # (B, L, 1) int64
+    score: Tensor  # (B,) its JAS on the unscaled image, in units of probability
+    margin: Tensor  # (B, L) as for a neuron path
+    logits: Tensor  # (B, C) of the unperturbed forward
+
+
+def influence_path(
+    model: VisionTransformer,
+    images: Tensor,
+    targets: Tensor,
+    quadrature: Quadrature = PAPER,
+    internal_batch_size: int | None = None,
+) -> InfluencePath:
+    """Per layer l the arg max over j of Σ_k ω_k mean_t ∂F/∂h_j^l[t], and the JAS of the path that these make.
+
+    The gradient is the total derivative of F with respect to the activations of layer l in the unclamped forward of
+    α_k·x, x the normalised image, averaged over the neuron tokens t; nothing is multiplied by activations.
+
+    Arguments as of `neuronpath.find_path`. Cost per image and node: one forward and one backward for all layers at
+    once, and the score of one path.
+    """
+    rows = internal_batch_size or default_rows(model, images.device)
+    found = []
+    for x, y in image_groups(quadrature, rows, images, targets):
+        plain = plain_forward(model, x)
+        y = resolve_targets(y, plain.logits)
+        influence = layer_influence(model, x, y, quadrature, rows)
+        path, margin = (torch.stack(parts, 1) for parts in zip(*(choose(i, 1) for i in influence), strict=True))
+        found.append((path, score_plain(model, plain, y, path, quadrature, rows), margin, plain.logits))
+    result = InfluencePath(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    NonFiniteError.check(result.margin, result.score)
+    return result
+
+
+def layer_influence(
+    model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, rows: int
+) -> list[Tensor]:
+    """Σ_k ω_k mean_t ∂F/∂h_j[t] of every layer, (B, H) each."""
+    B, total = len(images), 0
+    for alpha, weight in node_groups(quadrature, rows // B, images):
+        scaled = alpha.repeat(B)[:, None, None, None] * images.repeat_interleave(len(alpha), 0)
+        total = total + _written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight)
+    # fc2 is linear: its transpose is applied once, to the mean over tokens and nodes.
+    return [block.neuron_gradient(g) for g, block in zip(total, model.blocks, strict=True)]
+
+
+@torch.enable_grad()
+def _written_gradients(model: VisionTransformer, images: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Of what each layer's neurons write: Σ_k ω_k mean_t of the total derivative of F, (L, B, D)."""
+    z, written = model.embed(images), []
+    for layer, block in enumerate(model.blocks):
+        a = block.attend(z, model.queries(layer))
+        out = block.project(block.hidden(a)).to(z.dtype)
+        if layer == 0:
+            out = out.detach().requires_grad_()  # the backward pass ends here
+        written.append(out)
+        z = a + out
+    gradients = torch.autograd.grad(probability(model.read(z), targets).sum(), written)
+    last = len(gradients) - 1
+    means = [(g if layer == last else g[:, model.neuron_tokens]).mean(1) for layer, g in enumerate(gradients)]
+    means = torch.stack(means).unflatten(1, (-1, len(weights)))  # (L, B, k, D)
+    return torch.einsum("k,lbkd->lbd", weights, means)

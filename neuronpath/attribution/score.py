@@ -1,0 +1,62 @@
+"""The Joint Attribution Score of a given path (Wang et al. 2025, Definition 1, Eq. 2-3; docs/method.md §2)."""
+
+import torch
+from torch import Tensor
+
+from ..models.vit import VisionTransformer
+from .engine import Plain, ReversePrefix, gather_neurons, plain_forward, prefixes, resolve_targets
+from .quadrature import Quadrature
+from .rows import default_rows, image_groups
+
+PAPER = Quadrature("right", 20)
+
+
+def score_path(
+    model: VisionTransformer,
+    images: Tensor,
+    targets: Tensor,
+    path: Tensor,
+    quadrature: Quadrature = PAPER,
+    internal_batch_size: int | None = None,
+) -> Tensor:
+    """JAS(P) = Σ_t S[t]·G[t] / N per image, with the neuron tokens of every layer that P covers clamped.
+
+    S[t] = Σ_{n∈P} w̄_n[t] and G[t] = Σ_k ω_k Σ_{n∈P} ∂F/∂w_n[t] at α_k·w̄_P; F is the probability of the target.
+
+    images (B, 3, height, width) and targets (B,) class indices (negative: the predicted class), on the model's
+    device; path (B, l, K): K distinct neurons in each of the first l ≤ L layers. Returns (B,), in units of
+    probability. ValueError for a path of another shape. Cost per image and node for l = L: L-1 blocks forward and
+    backward (CLS head), a third of that (mean head).
+    """
+    check_path(model, len(images), path)
+    rows = internal_batch_size or default_rows(model, images.device)
+    scores = []
+    for x, y, p in image_groups(quadrature, rows, images, targets, path):
+        plain = plain_forward(model, x)
+        scores.append(score_plain(model, plain, resolve_targets(y, plain.logits), p, quadrature, rows))
+    return torch.cat(scores)
+
+
+def score_plain(
+    model: VisionTransformer, plain: Plain, targets: Tensor, path: Tensor, quadrature: Quadrature, rows: int
+) -> Tensor:
+    """`score_path` where the plain forward is at hand and the targets are classes."""
+    G = 0
+    for prefix in prefixes(ReversePrefix, model, plain, targets, quadrature, rows):
+        for layer in range(path.shape[1]):
+            prefix.enter(layer)
+            prefix.extend(path[:, layer])
+        G = G + prefix.finish()
+    S = sum(gather_neurons(h, p).sum(-1) for h, p in zip(plain.hidden, path.unbind(1), strict=False))
+    return (S * G).mean(1)
+
+
+def check_path(model: VisionTransformer, images: int, path: Tensor) -> None:
+    L, H = model.config.depth, model.config.mlp_dim
+    if path.ndim != 3 or len(path) != images or not 1 <= path.shape[1] <= L or not 1 <= path.shape[2] <= H:
+        shape = tuple(path.shape)
+        raise ValueError(f"a path must be (images, layers, K) = ({images}, 1 to {L}, 1 to {H}), not {shape}")
+    if path.min() < 0 or path.max() >= H:
+        raise ValueError(f"a path's neurons are 0 to {H - 1}, but this one holds {path.min()} to {path.max()}")
+    if (path.sort(-1).values.diff(dim=-1) == 0).any():
+        raise ValueError("a path names one neuron twice in a layer")

@@ -1,0 +1,5 @@
+"""Commands: the parser and the options that they share, several processes, exit codes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from .exits import command as command
+from .parsing import Parser as Parser
+from .processes import Share as Share
+from .processes import share as share

@@ -1,0 +1,91 @@
+"""The command-line parser, and the types of its options: each takes a word and says in a line what is wrong with it."""
+
+import argparse
+import math
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """No abbreviations; a mistake is a UserError of one line; the help says every default."""
+
+    def __init__(self, description: str):
+        super().__init__(
+            description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the options)")
+
+
+def whole(least: int, most: int = 2**31 - 1):
+    """The type of an option that takes a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\s*[+-]?\d{1,19}\s*", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def file_name(text: str) -> str:
+    """The type of an option that begins file names."""
+    if not text or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"must be a plain file name, not {text!r}")
+    return text
+
+
+def labels(text: str) -> list[int]:
+    """'0,5,10-20' as ascending labels."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (is_index(first) and is_index(last)) or not 0 <= int(last) - int(first) < 10**6:
+            raise argparse.ArgumentTypeError(f"must be labels such as 0,5,10-20, not {text!r}")
+        found.update(range(int(first), int(last) + 1))
+    return sorted(found)
+
+
+def is_index(text: str) -> bool:
+    """Whether it is a whole number, 0 or more, of a sensible length."""
+    return text.isdecimal() and len(text) < 20  # int() refuses thousands of digits
+
+
+def target(text: str) -> str | int:
+    if text in ("label", "pred"):
+        return text
+    if is_index(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be label, pred or a class index, not {text!r}")
+
+
+def factor(text: str) -> float:
+    """The type of an option that takes a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text!r}")
+    return number
+
+
+def proportion(text: str) -> float:
+    """The type of an option that takes a number from 0 to 1."""
+    number = factor(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, not {text!r}")
+    return number
+
+
+def shard(text: str) -> tuple[int, int]:
+    """'1/8' as (1, 8)."""
+    index, slash, count = text.partition("/")
+    if not (slash and is_index(index) and is_index(count) and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N, from 0/N to N-1/N, not {text!r}")
+    return int(index), int(count)

@@ -1,0 +1,68 @@
+"""Several processes on one job: which labels this one computes, and on which GPU.
+
+The launcher's environment decides (torchrun, srun), or `--shard` by hand; both together multiply. Every label has one
+process, hence every record file one writer, and nothing is merged. The processes never speak to each other.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from ..errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Part `index` of `count`; `local` numbers the processes of this machine, `launcher` started them."""
+
+    index: int = 0
+    count: int = 1
+    local: int = 0
+    launcher: str = ""  # "torchrun", "srun" or ""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process shows progress and results: of those that a launcher started, the first."""
+        return not self.launcher or self.index == 0
+
+    def of(self, labels: Sequence[T]) -> list[T]:
+        """Every `count`-th of `labels`."""
+        return list(labels[self.index :: self.count])
+
+    def device(self, device: torch.device) -> torch.device:
+        """`device`, but a GPU of its own for each process where "cuda" has no number."""
+        if device.type == "cuda" and device.index is None:
+            return torch.device("cuda", self.local % torch.cuda.device_count())
+        return device
+
+
+def share(shard: tuple[int, int] = (0, 1), environment: Mapping[str, str] = os.environ) -> Share:
+    """This process's share. UserError where the environment contradicts itself."""
+    launched = _launched(environment)
+    part, parts = shard
+    return Share(part * launched.count + launched.index, parts * launched.count, launched.local, launched.launcher)
+
+
+def _launched(environment: Mapping[str, str]) -> Share:
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return _read(environment, "torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    # An sbatch script itself has SLURM_PROCID too: only what srun starts has a step.
+    if "SLURM_STEP_ID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
+        return _read(environment, "srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    return Share()
+
+
+def _read(environment: Mapping[str, str], launcher: str, *names: str) -> Share:
+    given = ", ".join(f"{name}={environment.get(name)}" for name in names)
+    try:
+        index, count, local = (int(environment.get(name, 0)) for name in names)
+    except ValueError:
+        index, count, local = 0, 0, 0
+    if not 0 <= index < count or local < 0:
+        raise UserError(f"the environment's {given} are no process of several; unset them, or start with {launcher}")
+    return Share(index, count, local, launcher if count > 1 else "")

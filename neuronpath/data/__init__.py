@@ -1,0 +1,5 @@
+"""Images with an identity, how they are preprocessed and batched, class names, and the embedded digits."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Pictures of what the analysis finds. Figures are values: nothing is shown, no state is kept."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

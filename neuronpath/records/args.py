@@ -1,0 +1,92 @@
+"""args.json: with which job, settings, options and versions the records beside it were made."""
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..errors import UserError, one_line
+
+#: Settings that decide what a record says, beside the model's sizes: `table.py` compares them between jobs.
+CIRCUMSTANCES = (
+    "checkpoint_sha256",
+    "dataset",
+    "preprocess",
+    "preprocess_mean",
+    "target",
+    "quadrature",
+    "ig_total_step",
+    "search",
+    "precision",
+)
+
+
+@dataclass(frozen=True)
+class Args:
+    """What args.json holds. A resumed run must agree with `settings` (flat, JSON values) and `job`.
+
+    `paths`: for edits, the settings of the records whose paths were edited.
+    """
+
+    job: str
+    settings: dict
+    options: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+    paths: dict = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path) -> "Args":
+        """UserError where the file is none of ours."""
+        try:
+            args = json.loads(file.read_bytes())
+            parts = {key: dict(args.get(key) or {}) for key in ("options", "paths")}
+            return cls(str(args["job"]), dict(args["settings"]), versions=dict(args["versions"]), **parts)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as e:
+            raise UserError(f"{file}: not a settings file ({one_line(e)}); remove it, or choose another folder") from e
+
+    def require(self, *names: str) -> list:
+        """The settings of these names. UserError where one is missing."""
+        if missing := [name for name in names if name not in self.settings]:
+            raise UserError(f"the records' settings lack {', '.join(missing)}; give records of this project's scripts")
+        return [self.settings[name] for name in names]
+
+    def text(self) -> str:
+        """The content of the file."""
+        present = {key: value for key, value in asdict(self).items() if value or key != "paths"}
+        return json.dumps(present, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def circumstances(self) -> dict:
+        """Those of `settings`, and for edits of `paths`, that decide what a record says."""
+        both = {**self.paths, **self.settings}
+        return {key: value for key, value in both.items() if key in CIRCUMSTANCES or key.startswith("model_")}
+
+    def unlike(self, first: "Args") -> str:
+        """In what the circumstances differ from those of `first`, and the paths of an edit from its own; or "".
+
+        What only one of both has, such as the search of a neuron path, is no difference.
+        """
+        texts = [shared_differences(first.circumstances(), self.circumstances())]
+        if own := shared_differences(self.paths, self.settings):
+            texts.append(f"its paths: {own}")
+        return "; ".join(text for text in texts if text)
+
+
+def differences(old: dict, new: dict, keys: Collection[str] | None = None) -> str:
+    """'KEY OLD → NEW, …' of `keys`, by default of all that one of both has, or ""."""
+    keys = dict.fromkeys((*old, *new)) if keys is None else keys
+    changed = [key for key in keys if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {_shown(old.get(key))} → {_shown(new.get(key))}" for key in changed)
+
+
+def shared_differences(old: dict, new: dict) -> str:
+    """The same of the keys that both have."""
+    return differences(old, new, [key for key in old if key in new])
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 64 else f"{text[:12]}…"  # a digest
+
+
+def args_file(directory: Path, prefix: str) -> Path:
+    return directory / f"{prefix}.args.json"

@@ -1,0 +1,5 @@
+"""Our own measurements: timing, cost in block passes, how far searches and rules agree."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,154 @@
+"""Timing of the engine against the plain search, interleaved, beside the machine's own matrix-product rate."""
+
+import math
+import re
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..attribution.influence import layer_influence
+from ..attribution.quadrature import Quadrature
+from ..attribution.reference import plain_influence, plain_search
+from ..attribution.search import find_path
+from ..models.devices import seconds
+from ..models.vit import VisionTransformer
+from .cost import CountFlops, block_flops, engine_flops, plain_flops
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Contender:
+    run: Callable[[], object]
+    flops: int  # useful operations per image
+
+
+def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None) -> dict:
+    """The plain search, the engine and its shortlists, all with path and activation scores."""
+    right, four, config = Quadrature("right", steps), Quadrature("gauss-legendre", 4), model.config
+    return {
+        f"plain search, right {steps}": Contender(
+            lambda: plain_search(model, images, labels, right), plain_flops(config, steps)
+        ),
+        f"engine, right {steps}": Contender(
+            lambda: find_path(model, images, labels, right, internal_batch_size=rows), engine_flops(config, steps)
+        ),
+        "engine, Gauss-Legendre 4": Contender(
+            lambda: find_path(model, images, labels, four, internal_batch_size=rows), engine_flops(config, 4)
+        ),
+        **{f"shortlist of {C}, Gauss-Legendre 3": shortlist(model, images, labels, C, rows) for C in (8, 16, 32)},
+    }
+
+
+def shortlist(model: VisionTransformer, images: Tensor, labels: Tensor, C: int, rows: int | None) -> Contender:
+    """The search that scores C candidates of every layer exactly, whatever the rule says."""
+    options = {"search": "shortlist", "shortlist_max": C, "kappa": math.inf, "internal_batch_size": rows}
+    three = Quadrature("gauss-legendre", 3)
+    return Contender(
+        lambda: find_path(model, images, labels, three, **options), engine_flops(model.config, 3, candidates=C)
+    )
+
+
+def influences(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int) -> dict:
+    """Influence Pattern layer by layer and all layers at once, path scores excluded."""
+    right, L, block = Quadrature("right", steps), model.config.depth, block_flops(model.config)
+    return {
+        f"influence pattern layer by layer, right {steps}": Contender(
+            lambda: plain_influence(model, images, labels, right), steps * L * (L + (L - 1) / 2) * block
+        ),
+        f"influence pattern in one pass, right {steps}": Contender(
+            lambda: layer_influence(model, images, labels, right, rows), steps * (2 * L - 1) * block
+        ),
+    }
+
+
+def sizes(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: Quadrature, rows: int) -> dict:
+    """The engine with `rows` at once, the default, beside a quarter, half, twice and four times as many."""
+    flops = search_flops(model, quadrature.steps)
+
+    def run(most: int) -> Contender:
+        return Contender(lambda: find_path(model, images, labels, quadrature, internal_batch_size=most), flops)
+
+    others = sorted({max(1, rows // 4), max(1, rows // 2), 2 * rows, 4 * rows} - {rows})
+    return {f"default: {rows} rows": run(rows), **{f"{most} rows": run(most) for most in others}}
+
+
+def rules(model: VisionTransformer, images: Tensor, labels: Tensor, rows: int) -> dict:
+    """The engine with the paper's rule and with the fast one."""
+    return {
+        f"{quadrature.rule} {quadrature.steps}": Contender(
+            lambda quadrature=quadrature: find_path(model, images, labels, quadrature, internal_batch_size=rows),
+            search_flops(model, quadrature.steps),
+        )
+        for quadrature in (Quadrature("right", 20), Quadrature("gauss-legendre", 4))
+    }
+
+
+def search_flops(model: VisionTransformer, steps: int) -> int:
+    """Operations of `find_path` for one image: useful ones (CLS head), or those that one node takes, times `steps`."""
+    config = model.config
+    if config.pool == "cls":
+        return engine_flops(config, steps)
+    image = torch.zeros(1, 3, config.img_size, config.img_size).to(model.pos_embed)
+    with CountFlops() as counter:
+        find_path(model, image, torch.zeros(1, dtype=torch.long, device=image.device), Quadrature("midpoint", 1))
+    return steps * counter.flops
+
+
+def compare(runs: dict[str, Contender], model: VisionTransformer, images: int, repeats: int) -> str:
+    """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
+    weight = model.blocks[0].mlp.fc1.weight
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    rates, peak = [], {}
+    for name in runs:  # the warm-up
+        peak[name] = _peak_memory(weight.device, runs[name].run)
+    for _ in range(repeats):
+        rates.append(product_rate(weight))
+        for name, contender in runs.items():
+            times[name].append(seconds(contender.run, weight.device))
+    first = next(iter(runs))
+    lines = [
+        "| | s/image | images/s | speed-up, median (least-most) | block passes/image | share of product rate "
+        "| peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, contender in runs.items():
+        ratios = sorted(a / b for a, b in zip(times[first], times[name], strict=True))
+        each = statistics.median(times[name]) / images
+        shares = [contender.flops * images / t / rate for t, rate in zip(times[name], rates, strict=True)]
+        lines.append(
+            f"| {name} | {each:.3g} | {1 / each:.3g} "
+            f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
+            f"| {contender.flops / block_flops(model.config):.0f} | {100 * statistics.median(shares):.0f} % "
+            f"| {peak[name] / GIB:.2f} GiB |"
+        )
+    lines.append(f"\nproduct rate: {statistics.median(rates) / 1e9:.0f} GFLOP/s, median of {repeats}\n")
+    return "\n".join(lines)
+
+
+def product_rate(like: Tensor, size: int | None = None) -> float:
+    """Operations per second of a large matrix product on the device and in the dtype of `like`."""
+    size = size or (3072 if like.device.type == "cpu" else 8192)
+    a, b = (torch.randn(size, size, device=like.device, dtype=like.dtype) for _ in range(2))
+    a @ b
+    count = 3
+    return count * 2 * size**3 / seconds(lambda: [a @ b for _ in range(count)], like.device)
+
+
+def _peak_memory(device: torch.device, run: Callable) -> float:
+    """Most bytes in use during `run`: of the GPU, or of this process on Linux; elsewhere NaN."""
+    status = Path("/proc/self/status")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device)
+    if not status.exists():
+        run()
+        return math.nan
+    Path("/proc/self/clear_refs").write_text("5")  # start counting the peak anew
+    run()
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])

@@ -1,0 +1,168 @@
+"""The study of searches, rules and precisions on the digits models: what is run, its tables and its figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from ..data.digits import load_images
+from ..figures.common import save
+from ..models.checkpoint import load, sha256
+from ..models.devices import set_precision
+from . import searches as study
+
+FEW = 10  # images that are timed
+
+
+PARTS = ("training", "layers", "paths", "quadrature", "shortlist_quadrature", "precision", "costs")
+
+
+def run(
+    checkpoint: Path,
+    digits: Path,
+    per_class: int,
+    train_per_class: int,
+    kept: Path,
+    device: torch.device,
+    parts: Sequence[str] = PARTS,
+) -> dict:
+    """Calibration on training images, results on the first `per_class` of each class of the held-out ones.
+
+    κ is calibrated on the first `train_per_class` of each class, the threshold of auto on the first `per_class`.
+
+    `kept`: folder for the scores of all candidates, which take the longest. `parts`: of PARTS, what is returned.
+    """
+    exact = load(checkpoint, device=device, dtype=set_precision("fp64", device))
+    model = load(checkpoint, device=device, dtype=set_precision("fp32", device))
+    name = f"{checkpoint.stem}-{sha256(checkpoint)[:8]}"
+    x, y = first_of_each_class(*load_images(digits / "val", model.config), per_class, device)
+    every = load_images(digits / "train", model.config)
+    (tx, ty), (qx, qy) = (first_of_each_class(*every, count, device) for count in (train_per_class, per_class))
+    few = torch.arange(len(x))[:: max(1, len(x) // FEW)][:FEW]
+
+    def scores(which: str) -> torch.Tensor:
+        given, count = ((tx, ty), train_per_class) if which == "train" else ((x, y), per_class)
+        return study.every_score(model, *given, kept / f"{name}-{which}-{count}.npy")
+
+    def training() -> dict:
+        return {
+            "shortlist_images": len(tx),
+            "shortlist": study.calibration(scores("train")),
+            "quadrature": study.quadratures(exact, qx.double(), qy, {}, (16, 32)),
+        }
+
+    half, few_rules = (x[::2].double(), y[::2]), {"gauss-legendre": (2, 3, 4)}
+    results = {
+        "training": training,
+        "layers": lambda: study.per_layer(scores("val")),
+        "paths": lambda: study.whole_paths(model, x, y, scores("val")),
+        "quadrature": lambda: study.quadratures(exact, x.double(), y),
+        "shortlist_quadrature": lambda: study.quadratures(exact, *half, few_rules, (8, 16), "shortlist"),
+        "precision": lambda: study.precisions(checkpoint, x, y),
+        "costs": lambda: study.costs(model, x[few], y[few]),
+    }
+    return {part: results[part]() for part in PARTS if part in parts}
+
+
+def first_of_each_class(images, labels, count: int, device: torch.device):
+    chosen = torch.cat([(labels == label).nonzero()[:count, 0] for label in labels.unique()])
+    return images[chosen].to(device), labels[chosen].to(device)
+
+
+def markdown(found: dict) -> str:
+    """Tables of every model's results: searches, rules, precisions, costs."""
+    lines = []
+    for name, r in found.items():
+        layers, quadrature = r["layers"], r["quadrature"]
+        short = layers["shortlist"]
+        lines += [
+            f"**{name}**, {layers['images']} held-out images, {layers['layers']} layers, Gauss-Legendre 3",
+            "",
+            "| search | exact winner, of layers | lowest rank of it | whole paths | mean JAS |",
+            "|---|---|---|---|---|",
+        ]
+        agreement = {"layer": layers["layer"], "shortlist": short, "exhaustive": {"agree": 1.0}}
+        for search, a in agreement.items():
+            rank = (layers["estimate"] if search == "shortlist" else a).get("lowest_rank", "")
+            path = r["paths"][search]
+            lines.append(
+                f"| {search} | {_percent(a['agree'])} | {rank} | {_percent(path['agree'])} | {path['jas']:.4f} |"
+            )
+        stopped = ", ".join(f"{word} {count}" for word, count in short["stopped"].items())
+        lines += [
+            f"\nShortlist with the cap off: {short['mean_scored']:.2f} candidates on average ({stopped}); "
+            f"misses: {short['misses'] or 'none'}.\n",
+            f"| rule, {quadrature['converged']} of {quadrature['images']} images converged | nodes | whole paths |",
+            "|---|---|---|",
+        ]
+        for rule, sizes in quadrature["rules"].items():
+            lines += [f"| {rule} | {m} | {_percent(agree)} |" for m, agree in sizes.items()]
+        a = quadrature["auto"]
+        lines.append(f"| auto | {a['mean_nodes']:.2f} on average, repeats included | {_percent(a['agree'])} |")
+        short = r["shortlist_quadrature"]
+        few = f"(shortlist; 8 and 16 agree on {short['converged']} of {short['images']})"
+        for m, agree in short["rules"]["gauss-legendre"].items():
+            lines.append(f"| gauss-legendre {few} | {m} | {_percent(agree)} |")
+        a = short["auto"]
+        lines += [f"| auto {few} | {a['mean_nodes']:.2f} | {_percent(a['agree'])} |", ""]
+        lines += _precisions(r["precision"])
+        lines += ["| search | block passes/image | s/image |", "|---|---|---|"]
+        lines += [f"| {what} | {c['block_passes']:.0f} | {c['seconds']:.3f} |" for what, c in r["costs"].items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _precisions(found: dict) -> list[str]:
+    lines = [
+        "| precision, Gauss-Legendre 4 | layers as in fp32 | whole paths | activation paths | error of a path's JAS "
+        "| mean JAS reached | largest margin where it differs, layers under it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, a in found.items():
+        if name == "fp32":
+            lines.append(f"| fp32 | | | | | {a['jas']:.4f} | |")
+        else:
+            largest = f"{a['margins'][0]:.4f}, {_percent(a['under'])}" if a["margins"] else "none"
+            shares = (a[key] for key in ("layers", "whole_paths", "whole_activation_paths", "score_error"))
+            lines.append(f"| {name} | {' | '.join(map(_percent, shares))} | {a['jas']:.4f} | {largest} |")
+    return [*lines, ""]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def draw(found: dict, file: Path) -> list[Path]:
+    """Agreement against cost: rules and auto by block passes (left), searches (right). `file` without its ending."""
+    figure = Figure(figsize=(10, 3.6 * len(found)), layout="constrained")
+    axes = figure.subplots(len(found), 2, squeeze=False)
+    for (left, right), (name, r) in zip(axes, found.items(), strict=True):
+        _draw_rules(left, r)
+        _draw_searches(right, r)
+        left.set_title(f"{name}: rules (layer search), n = {r['quadrature']['converged']}", fontsize=9)
+        right.set_title(f"{name}: searches (Gauss-Legendre 3), n = {r['layers']['images']}", fontsize=9)
+        left.set_ylabel("whole paths equal to the converged one, %", fontsize=8)
+        right.set_ylabel("whole paths equal to the exhaustive one, %", fontsize=8)
+        for ax in (left, right):
+            ax.set(xscale="log", xlabel="block passes per image")
+            ax.grid(alpha=0.3)
+    return save(figure, file)
+
+
+def _draw_rules(axes, r: dict) -> None:
+    node = r["costs"]["layer, Gauss-Legendre 4"]["block_passes"] / 4
+    for (rule, sizes), marker in zip(r["quadrature"]["rules"].items(), "osv^", strict=True):
+        axes.plot([node * int(m) for m in sizes], [100 * agree for agree in sizes.values()], marker=marker, label=rule)
+        for m, agree in sizes.items():
+            axes.annotate(m, (node * int(m), 100 * agree), xytext=(3, -9), textcoords="offset points", fontsize=7)
+    a = r["quadrature"]["auto"]
+    axes.plot([node * a["mean_nodes"]], [100 * a["agree"]], "*", markersize=12, color="black", label="auto")
+    axes.legend(fontsize=8)
+
+
+def _draw_searches(axes, r: dict) -> None:
+    for (search, path), marker in zip(r["paths"].items(), "osv", strict=True):
+        cost = r["costs"][f"{search}, Gauss-Legendre 3"]["block_passes"]
+        axes.plot([cost], [100 * path["agree"]], marker, markersize=9, label=f"{search}, mean JAS {path['jas']:.4f}")
+    axes.legend(fontsize=8)
