@@ -1,11 +1,20 @@
 from .attribution import (
+    Exhaustive as Exhaustive,
+)
+from .attribution import (
     InfluencePath as InfluencePath,
+)
+from .attribution import (
+    Layer as Layer,
 )
 from .attribution import (
     NeuronPath as NeuronPath,
 )
 from .attribution import (
     Quadrature as Quadrature,
+)
+from .attribution import (
+    Shortlist as Shortlist,
 )
 from .attribution import (
     activation_path as activation_path,
@@ -34,4 +43,9 @@ from .attribution import (
 from .attribution import (
     score_path as score_path,
 )
+from .data import load_images as load_images
+from .errors import NonFiniteError as NonFiniteError
+from .errors import UserError as UserError
+from .models import HeadError as HeadError
+from .models import VisionTransformer as VisionTransformer
 from .models import load as load

@@ -1,20 +1,21 @@
-"""What can go wrong by the user's hand or the machine's, each with the exit code of the commands."""
+"""What can go wrong by the user's hand or the machine's, and how it is said in one line."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import torch
 
 
 class UserError(Exception):
     """Bad input or settings. The message is one line: what is wrong, where, and what to do about it."""
 
-    exit_code = 2
-
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+class NonFiniteError(FloatingPointError):
+    """Results that are not finite: `image` its index in the batch, `what` says which, such as "scores of layer 3"."""
+
+    def __init__(self, image: int, what: str):
+        super().__init__(f"image {image} of the batch: the {what} are not finite")
+        self.image, self.what = image, what
 
 
 def printable(text: str) -> str:
@@ -36,19 +37,9 @@ def shortened(text: str, limit: int = 200) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Whether it says that memory, a GPU's or the machine's, is short."""
     signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+    names = {kind.__name__ for kind in type(error).__mro__}  # PyTorch's own type, without importing PyTorch
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(sign in str(error) for sign in signs)
 
 
 def disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def writing(place: Path, advice: str = "; choose another --output_dir") -> Iterator[None]:
-    """What fails inside, in writing to `place`, is a UserError; a full disk stays what it is."""
-    try:
-        yield
-    except OSError as e:
-        if disk_full(e):
-            raise
-        raise UserError(f"{place}: cannot be written ({one_line(e)}){advice}") from e

@@ -9,7 +9,7 @@ _held = 0  # how many `held` blocks are open
 _came = False  # whether a signal came in one of them
 
 
-def _answer(*_) -> None:
+def _answer(*_: object) -> None:
     global _came
     if _held:
         _came = True

@@ -21,7 +21,7 @@ from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_device, add_precision
 from neuronpath.cli.parsing import Parser, whole
 from neuronpath.models.configs import CONFIGS
-from neuronpath.models.devices import set_precision
+from neuronpath.models.devices import device, set_precision
 from neuronpath.models.vit import VisionTransformer
 from neuronpath.studies.benchmark import compare, influences, rules, searches, sizes
 
@@ -38,6 +38,7 @@ def main() -> None:
     add_device(parser)
     add_precision(parser)
     o = parser.parse_args()
+    o.device = device("cpu" if o.no_cuda else o.device)
     dtype = set_precision(o.precision, o.device)
     for name in o.model_types:
         config = CONFIGS[name]

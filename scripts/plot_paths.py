@@ -9,14 +9,15 @@ A few seconds; writes PATH.png and PATH.pdf. Expect the neuron paths' bars far l
 import sys
 from pathlib import Path
 
-from neuronpath.attribution.quadrature import describe
 from neuronpath.cli.exits import command
-from neuronpath.cli.options import ROOT
+from neuronpath.cli.options import add_input_prefix
 from neuronpath.cli.parsing import Parser, whole
-from neuronpath.data.images import DEFAULT_PATH, DEFAULT_PATHS, open_dataset
+from neuronpath.data.images import open_dataset
 from neuronpath.errors import UserError
-from neuronpath.figures.common import plot_paths
-from neuronpath.records.args import Args, args_file
+from neuronpath.figures.common import save
+from neuronpath.figures.paths import plot_paths
+from neuronpath.files import ROOT, default_dataset_path
+from neuronpath.records.args import Args, args_file, describe_rule
 from neuronpath.records.reading import read_results
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=ROOT / "results/demo/ja/ViT-digits", help="folder of joint_attr records"
     )
-    parser.add_argument("--input_prefix", default="imgnet_all", help="their file names begin with it")
+    add_input_prefix(parser)
     parser.add_argument(
         "--dataset_path", type=Path, help="root of the images (default: of the records' kind of data set)"
     )
@@ -36,11 +37,10 @@ def main() -> None:
     args = Args.read(args_file(options.results, options.input_prefix))
     if not records or not args.job.startswith("joint_attr"):
         raise UserError(f"{options.results}: {len(records)} records of {args.job}; give those of a joint_attr script")
-    kind, classes, H, rule, steps = args.require(
-        "dataset", "model_num_classes", "model_mlp_dim", "quadrature", "ig_total_step"
-    )
-    source = open_dataset(kind, options.dataset_path or ROOT / DEFAULT_PATHS.get(kind, DEFAULT_PATH), classes)
-    for file in plot_paths(records[: options.count], source, H, describe(rule, steps), options.output):
+    kind, classes, H = args.require("dataset", "model_num_classes", "model_mlp_dim")
+    source = open_dataset(kind, options.dataset_path or default_dataset_path(kind), classes)
+    figure = plot_paths(records[: options.count], source, H, describe_rule(args.settings))
+    for file in save(figure, options.output):
         print(f"picture     {file.resolve()}")
 
 

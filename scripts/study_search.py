@@ -12,11 +12,14 @@ import sys
 from pathlib import Path
 
 from neuronpath.cli.exits import command
-from neuronpath.cli.options import ROOT, add_device
+from neuronpath.cli.options import add_device
 from neuronpath.cli.parsing import Parser, whole
 from neuronpath.errors import UserError
-from neuronpath.records.store import replace_file
-from neuronpath.studies.report import PARTS, draw, markdown, run
+from neuronpath.figures.common import save
+from neuronpath.figures.searches import plot_study
+from neuronpath.files import ROOT, replace_file
+from neuronpath.models.devices import device
+from neuronpath.studies.report import PARTS, markdown, run
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]
 
@@ -38,16 +41,17 @@ def main() -> None:
     o = parser.parse_args()
     digits, kept = ROOT / "dataset/digits", ROOT / "results/search"
     o.output.parent.mkdir(parents=True, exist_ok=True)
-    file = o.output.with_suffix(".json")
+    file, where = o.output.with_suffix(".json"), device("cpu" if o.no_cuda else o.device)
     for m in o.models:
         if missing := [part for part in PARTS if part not in {*o.parts, *read(file).get(m.stem, {})}]:
             raise UserError(f"{file}: {m.stem} lacks {', '.join(missing)}; add them to --parts")
-        result = run(m, digits, o.images_per_class, o.training_per_class, kept, o.device, o.parts)
+        sizes = {"per_class": o.images_per_class, "train_per_class": o.training_per_class}
+        result = run(m, digits, **sizes, kept=kept, device=where, parts=o.parts)
         found = read(file)  # again: another model's run may have ended beside this one
         found[m.stem] = found.get(m.stem, {}) | result
         replace_file(file, json.dumps(found, indent=1) + "\n")
     print(markdown(found))
-    for file in draw(found, o.output):
+    for file in save(plot_study(found), o.output):
         print(f"picture     {file.resolve()}")
 
 

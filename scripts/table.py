@@ -10,18 +10,18 @@ import json
 import sys
 from pathlib import Path
 
-from neuronpath.analysis.table import GROUPS, Results, markdown, table
+from neuronpath.analysis.results import Results
+from neuronpath.analysis.table import GROUPS, markdown, table
 from neuronpath.cli.exits import command
-from neuronpath.cli.options import ROOT
+from neuronpath.cli.options import add_input_prefix
 from neuronpath.cli.parsing import Parser
+from neuronpath.files import ROOT
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="holds <job>/<model> (default: results)")
-    parser.add_argument(
-        "--input_prefix", default="imgnet_all", help="begins file names of records (default: %(default)s)"
-    )
+    add_input_prefix(parser)
     parser.add_argument("--models", nargs="+", metavar="NAME", help="columns (default: all models with records)")
     parser.add_argument(
         "--measures", nargs="+", choices=GROUPS, default=GROUPS, help=f"{', '.join(GROUPS)} (default: all)"

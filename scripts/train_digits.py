@@ -11,11 +11,14 @@ import sys
 import time
 
 from neuronpath.cli.exits import command
-from neuronpath.cli.options import ROOT
 from neuronpath.cli.parsing import Parser, whole
-from neuronpath.data.digits import accuracy, load_images, train, write_images
+from neuronpath.data.digits import write_images
+from neuronpath.data.loading import load_images
+from neuronpath.files import ROOT
 from neuronpath.models.checkpoint import save
 from neuronpath.models.configs import CONFIGS
+from neuronpath.models.training import accuracy, train
+from neuronpath.models.vit import VisionTransformer
 
 CHECKPOINTS = {"ViT-digits": "ckpt/ViT-digits.npz", "MAE-digits": "ckpt/MAE-digits.pth"}
 
@@ -34,9 +37,10 @@ def main() -> None:
             print(f"{checkpoint} is there; --overwrite trains anew")
             continue
         started = time.perf_counter()
-        model = train(config, *load_images(ROOT / "dataset/digits/train", config), options.epochs, options.seed)
+        images, labels = load_images(ROOT / "dataset/digits/train", VisionTransformer(config))
+        model = train(config, images, labels, options.epochs, options.seed)
         save(model, checkpoint)
-        held_out = 100 * accuracy(model, *load_images(ROOT / "dataset/digits/val", config))
+        held_out = 100 * accuracy(model, *load_images(ROOT / "dataset/digits/val", model))
         print(f"{checkpoint}: {held_out:.2f} % top-1 on held-out digits, {time.perf_counter() - started:.0f} s")
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import torch
-from ml_collections import ConfigDict
 
+from neuronpath.models.configs import Config
 from neuronpath.models.vit import VisionTransformer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,26 +15,14 @@ NUM_CLASSES = 4
 KINDS = ("cls", "mean", "mean-1")  # of `tiny_config`; the last has one patch: N = 1, the neuron token is the second
 
 
-def tiny_config(kind: str = "cls", **changes) -> ConfigDict:
+def tiny_config(kind: str = "cls", **changes) -> Config:
     """Pairwise different sizes, so that a swapped axis cannot pass: patch 3, grid 3, D 20, heads 5, H 28, L 6, C 4."""
     pool, _, one = kind.partition("-")
-    config = ConfigDict(
-        {
-            "patch_size": 3,
-            "img_size": 3 if one else 9,
-            "width": 20,
-            "depth": 6,
-            "num_heads": 5,
-            "mlp_dim": 28,
-            "num_classes": NUM_CLASSES,
-            "pool": pool,
-        }
-    )
-    config.update(changes)
-    return config
+    sizes = {"patch_size": 3, "img_size": 3 if one else 9, "width": 20, "depth": 6, "num_heads": 5, "mlp_dim": 28}
+    return Config(**{**sizes, "num_classes": NUM_CLASSES, "pool": pool, **changes})
 
 
-def random_model(config: ConfigDict, seed: int = 0, scale: float = 0.35, dtype=torch.float64) -> VisionTransformer:
+def random_model(config: Config, seed: int = 0, scale: float = 0.35, dtype=torch.float64) -> VisionTransformer:
     """Random weights of a size that makes the Joint Attribution Scores larger than 0.01."""
     generator = torch.Generator().manual_seed(seed)
     model = VisionTransformer(config).to(dtype)

@@ -6,7 +6,7 @@ from helpers import KINDS, random_model, tiny_config
 
 from neuronpath import Quadrature, find_path, find_path_auto
 from neuronpath.attribution import adaptive
-from neuronpath.attribution.search import NonFiniteError
+from neuronpath.errors import NonFiniteError
 
 IMAGES = 6
 COLUMNS = ("path", "score", "activation", "margin", "base_path", "base_score", "base_activation", "logits")

@@ -17,11 +17,14 @@ from timm.data import ImageNetInfo
 import neuronpath
 from neuronpath.attribution.quadrature import Quadrature
 from neuronpath.cli import exits as cli
-from neuronpath.data.images import ImageSet, Item, preprocessing, synset_fault
+from neuronpath.data.images import ImageSet, synset_fault
+from neuronpath.data.preprocessing import preprocessing
+from neuronpath.files import Item
 from neuronpath.models.checkpoint import save
 from neuronpath.models.configs import CONFIGS
 from neuronpath.runs import accuracy, check, estimate
-from neuronpath.runs.check import expected_top1, low_accuracy, sample
+from neuronpath.runs.accuracy import expected_top1, low_accuracy
+from neuronpath.runs.check import sample
 
 SCRIPT = "scripts/check.py"
 main = runpy.run_path(str(ROOT / SCRIPT))["main"]

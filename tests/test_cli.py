@@ -17,9 +17,11 @@ from PIL import Image
 
 import neuronpath
 from neuronpath.cli import exits as cli
-from neuronpath.data.images import batches, open_dataset, preprocessing
+from neuronpath.data.images import open_dataset
+from neuronpath.data.loading import batches
+from neuronpath.data.preprocessing import preprocessing
 from neuronpath.runs import job
-from neuronpath.runs.extraction import JointAttribution
+from neuronpath.runs.extraction import ExtractionPlan, JointAttribution
 from neuronpath.runs.summary import ScoreSummary
 
 SCRIPT = "path/joint_attr.py"
@@ -504,12 +506,16 @@ class TestShortage:
         expected, rows = records_after(run), []
         monkeypatch.setattr(run, "out", run.out.with_name("again"))
 
-        class Short(JointAttribution):
-            def records(self, model, items, images):
-                rows.append(self.options.internal_batch_size)
-                if self.options.internal_batch_size > 3:
+        class ShortPlan(ExtractionPlan):
+            def records(self, items, images, most):
+                rows.append(most)
+                if most > 3:
                     raise torch.OutOfMemoryError("out of memory")
-                return super().records(model, items, images)
+                return super().records(items, images, most)
+
+        class Short(JointAttribution):
+            def prepare(self, inputs):
+                return ShortPlan(**vars(super().prepare(inputs)))
 
         given = arguments(run.checkpoint, run.images, run.out, "--internal_batch_size", 12)
         assert cli.command(lambda: job.main(Short("cls"), "", given)) == 0
@@ -521,7 +527,7 @@ class TestShortage:
         def short(*_):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-        monkeypatch.setattr(JointAttribution, "records", short)
+        monkeypatch.setattr(ExtractionPlan, "records", short)
         given = arguments(run.checkpoint, run.images, run.out)
         assert cli.command(lambda: job.main(JointAttribution("cls"), "", given)) == 4
         assert "out of memory" in messages(run.capsys.readouterr().err)[-1]

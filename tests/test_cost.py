@@ -5,7 +5,7 @@ import torch
 from helpers import random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from neuronpath import Quadrature, find_path
+from neuronpath import Quadrature, Shortlist, find_path
 from neuronpath.attribution.reference import plain_search
 from neuronpath.attribution.rows import default_rows
 from neuronpath.models.configs import CONFIGS
@@ -45,10 +45,10 @@ def test_mean_head_block_passes():
 
 @pytest.mark.parametrize("C", [8, 32])
 def test_a_shortlist_adds_a_tail_per_candidate(C):
-    q, options = Quadrature("gauss-legendre", 3), {"search": "shortlist", "shortlist_max": C, "kappa": float("inf")}
+    q, search = Quadrature("gauss-legendre", 3), Shortlist(C, float("inf"))
     expected = engine_flops(CONFIG, 3, candidates=C) / block_flops(CONFIG)
     for rows in (None, 7):
-        found = block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=rows, **options)
+        found = block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=rows, search=search)
         assert found == pytest.approx(expected, rel=0.02)
 
 

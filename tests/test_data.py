@@ -13,8 +13,11 @@ from torchvision import datasets
 from torchvision.transforms import ToTensor
 
 from neuronpath.data.digits import write_images
-from neuronpath.data.images import DATASETS, Item, batches, open_dataset, preprocessing
+from neuronpath.data.images import open_dataset
+from neuronpath.data.loading import batches
+from neuronpath.data.preprocessing import preprocessing
 from neuronpath.errors import UserError
+from neuronpath.files import DATASETS, Item
 
 COUNTS = (3, 1, 2, 5)  # of the image_folder fixture
 ITEMS = [Item(f"class{label}/{i:02d}.png", label) for label, count in enumerate(COUNTS) for i in range(count)]
@@ -58,7 +61,7 @@ class TestIdentity:
     @pytest.mark.parametrize("batch_size", [1, 4, 100])
     def test_every_image_keeps_its_identity_in_batches(self, image_folder, num_workers, batch_size):
         source, config = open_dataset("imagefolder", image_folder, NUM_CLASSES), tiny_config()
-        found = list(batches(source, source.items, preprocessing("paper", config), batch_size, num_workers))
+        found = list(batches(source, source.items, preprocessing("paper", config), batch_size, num_workers=num_workers))
         assert [len(batch.items) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
         assert [item for batch in found for item in batch.items] == ITEMS
         for batch in found:
@@ -138,7 +141,7 @@ class TestBadImages:
     def test_they_are_named_and_displace_no_other(self, image_folder, batch_size, num_workers):
         spoilt, config = self.spoil(image_folder), tiny_config()
         source = open_dataset("imagefolder", image_folder, NUM_CLASSES)
-        found = list(batches(source, source.items, preprocessing("paper", config), batch_size, num_workers))
+        found = list(batches(source, source.items, preprocessing("paper", config), batch_size, num_workers=num_workers))
         bad = [entry for batch in found for entry in batch.bad]
         assert [item for item, _ in bad] == [item for item in ITEMS if item.image in spoilt]
         assert all(reason.strip() and reason.isprintable() for _, reason in bad)

@@ -11,8 +11,9 @@ from helpers import ROOT, run_script
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 
 from neuronpath import load
-from neuronpath.data.digits import accuracy, load_images
+from neuronpath.data.loading import load_images
 from neuronpath.models.configs import CONFIGS
+from neuronpath.models.training import accuracy
 from neuronpath.records.reading import read_results
 
 VAL = ROOT / "dataset/digits/val"

@@ -355,8 +355,7 @@ def test_check_of_several_files(tmp_path, checkpoint):
 )
 def test_published_counts(tmp_path, name, model_type, img_size):
     """Files of the public names, shapes and layouts, filled with zeros, are as published."""
-    config = CONFIGS[model_type].copy_and_resolve_references()
-    config.img_size, config.pool = img_size, "mean" if name == MAE else "cls"
+    config = CONFIGS[model_type].with_(img_size=img_size, pool="mean" if name == MAE else "cls")
     with torch.device("meta"):
         model = VisionTransformer(config)
     model, file = model.to_empty(device="cpu"), tmp_path / name

@@ -16,13 +16,16 @@ from test_cli import Run as SearchRun
 from test_search import CONFIGS
 
 import neuronpath
+from neuronpath.attribution.controls import DRAWS, NEAREST, matched_paths
 from neuronpath.attribution.edits import edit, enhance, gain, remove
 from neuronpath.cli import exits as cli
-from neuronpath.data.images import batches, open_dataset, preprocessing
+from neuronpath.data.images import open_dataset
+from neuronpath.data.loading import batches
+from neuronpath.data.preprocessing import preprocessing
 from neuronpath.models.checkpoint import save
 from neuronpath.records.args import Args
 from neuronpath.runs import job
-from neuronpath.runs.editing import DRAWS, NEAREST, Edit, matched_paths
+from neuronpath.runs.editing import Edit
 from neuronpath.runs.extraction import InfluencePattern, JointAttribution
 
 FOLDER = "experiments/quantitative-comparison/manipulation"
@@ -522,7 +525,7 @@ class TestRecords:
         assert {"ja_path": str(run.ja), "input_prefix": "imgnet_all", "method": "ja"}.items() <= args["options"].items()
 
     def test_default_folders(self, run, tmp_path, monkeypatch):
-        monkeypatch.setattr("neuronpath.cli.options.ROOT", tmp_path)
+        monkeypatch.setattr("neuronpath.files.ROOT", tmp_path)
         write_paths(tmp_path / "results" / "ja" / "tiny")
         write_paths(tmp_path / "results" / "influence_pattern" / "tiny", "path")
         words = ["--dataset", "imagefolder", "--num_workers", "0", "--pretrain_weight", str(run.checkpoint)]

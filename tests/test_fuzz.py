@@ -28,11 +28,14 @@ from safetensors.torch import save_file
 from neuronpath import load
 from neuronpath.cli import exits as cli
 from neuronpath.cli import parsing
-from neuronpath.data.images import ImageSet, Item, batches, open_dataset
+from neuronpath.data.images import ImageSet, open_dataset
+from neuronpath.data.loading import batches
 from neuronpath.errors import UserError
+from neuronpath.files import Item
 from neuronpath.models.checkpoint import save
 from neuronpath.records.args import Args
-from neuronpath.records.reading import check_record, read_results
+from neuronpath.records.reading import read_results
+from neuronpath.records.schema import check_record
 from neuronpath.records.store import Store
 from neuronpath.runs import job
 from neuronpath.runs.editing import Edit
@@ -103,7 +106,6 @@ def weights(config: dict, pool: str = "cls") -> dict[str, torch.Tensor]:
 def assert_one_line(error: UserError, file: Path) -> None:
     assert str(error).startswith(str(file)), error
     assert str(error).isprintable()
-    assert error.exit_code == 2
 
 
 class TestNpz:
@@ -329,7 +331,7 @@ def folder(tmp_path_factory) -> Path:
             pixels = rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / "images" / f"class{label}" / f"{i:02d}.png")
     for kind in (JointAttribution, Edit):
-        assert job.main(kind("cls"), "", words(root, kind, root / kind.__name__)) == 0
+        assert job.main(kind("cls"), "", words(root, kind, root / kind.__name__)).code == 0
     return root
 
 
@@ -350,27 +352,22 @@ class Job:
 
     def __init__(self, root: Path, kind: type, paths: Path | None = None):
         self.job = kind("cls")
-        self.job.options = job.parse(self.job, "", words(root, kind, root / "unused", paths))
-        self.model = load(root / "tiny.npz")
-        self.source = open_dataset("imagefolder", root / "images", NUM_CLASSES)
+        options = job.parse(self.job, "", words(root, kind, root / "unused", paths))
+        model, source = load(root / "tiny.npz"), open_dataset("imagefolder", root / "images", NUM_CLASSES)
+        self.inputs = job.Inputs(options, model, source, source.items)
         self.args = Args.read(root / kind.__name__ / "imgnet_all.args.json")
         self.sound = {
             record["image"]: record for found in read_results(root / kind.__name__).values() for record in found
         }
 
-    def prepare(self) -> set[str]:
-        """Images that lack what the job takes."""
-        return {item.image for item in self.job.prepare(self.model, self.source, self.source.items)[1]}
+    def prepare(self) -> job.Plan:
+        return self.job.prepare(self.inputs)
 
     def resume(self, out: Path) -> None:
         """Complete the records in `out`."""
-        summary = self.job.summary()
-
-        def check(record: dict) -> str:
-            return self.job.check(record, self.model.config)
-
-        items = self.source.items
-        with Store(out, "imgnet_all", self.args, items, items, check=check, earlier=summary.add) as store:
+        plan, items = self.job.prepare(self.inputs), self.inputs.items
+        summary = plan.summary()
+        with Store(out, "imgnet_all", self.args, items, items, check=plan.check, earlier=summary.add) as store:
             for item in store.pending:
                 store.write(item, self.sound[item.image])
                 summary.add(self.sound[item.image])
@@ -448,20 +445,21 @@ class TestRecords:
         """Every image has a path that fits, or the lack of it is known, or all is refused."""
         data = self.spoil(folder, JointAttribution, tmp_path / "ja")
         edit = Job(folder, Edit, tmp_path / "ja")
-        images = {item.image for item in edit.source.items}
+        images = {item.image for item in edit.inputs.source.items}
 
         def check(changed: bytes) -> None:
             (tmp_path / "ja" / self.FILE).write_bytes(changed)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    missing = edit.prepare()
+                    plan = edit.prepare()
                 except UserError as e:
                     assert_one_line(e, tmp_path / "ja" / self.FILE)
                     return
-            assert edit.job.paths.keys() == images - missing
+            missing = {item.image for item in plan.lacking}
+            assert plan.paths.keys() == images - missing
             assert all(image.startswith("class3/") for image in missing)
-            for path in edit.job.paths.values():
+            for path in plan.paths.values():
                 assert len(path) == 6
                 assert all(0 <= unit < 28 for layer in path for unit in layer)
 
@@ -473,8 +471,8 @@ class TestRecords:
         """Refused with nothing changed, or completed with every image once, in order."""
         out = tmp_path / "out"
         data, resumed = self.spoil(folder, kind, out), Job(folder, kind)
-        resumed.prepare()
-        images = [item.image for item in resumed.source.items if item.label == 3]
+        plan = resumed.prepare()
+        images = [item.image for item in resumed.inputs.source.items if item.label == 3]
 
         def check(changed: bytes) -> None:
             (out / self.FILE).write_bytes(changed)
@@ -486,7 +484,7 @@ class TestRecords:
                 return
             found = [json.loads(line) for line in (out / self.FILE).read_bytes().splitlines()]
             assert [record["image"] for record in found] == images
-            assert all(resumed.job.check(record, resumed.model.config) == "" for record in found)
+            assert all(plan.check(record) == "" for record in found)
 
         holds(check, 250, many, changes(data))
 
@@ -544,7 +542,7 @@ class TestTears:
         def check(record: dict) -> str:
             return check_record(record, tiny_config(), self.KEYS)
 
-        with Store(directory, "all", args, self.KNOWN, self.KNOWN, overwrite, check) as store:
+        with Store(directory, "all", args, self.KNOWN, self.KNOWN, overwrite=overwrite, check=check) as store:
             for item in store.pending[:stop_after]:
                 store.write(item, self.record(item))
             return store.pending

@@ -10,7 +10,8 @@ import pytest
 from helpers import run_script
 
 from neuronpath.analysis.metrics import Edited, Estimate, difference, estimate, mean_of_classes
-from neuronpath.analysis.table import GROUPS, MEASURES, Results, markdown, paper_results, table
+from neuronpath.analysis.results import Results
+from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results, table
 from neuronpath.errors import UserError
 
 

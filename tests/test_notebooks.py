@@ -16,13 +16,15 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from neuronpath.analysis.table import Results, paper_results, table
-from neuronpath.data.images import ImageSet, Item
+from neuronpath.analysis.results import Results
+from neuronpath.analysis.table import paper_results, table
+from neuronpath.data.images import ImageSet
 from neuronpath.errors import UserError
-from neuronpath.figures.common import plot_paths
 from neuronpath.figures.edits import accuracy_deviation, of_head, probability_deviation
+from neuronpath.figures.paths import plot_paths
 from neuronpath.figures.scores import class_scores, score_distributions
-from neuronpath.records.methods import EDITED, METHODS
+from neuronpath.files import Item
+from neuronpath.records.schema import EDITED, METHODS
 
 NOTEBOOKS = sorted([*ROOT.glob("experiments/**/*.ipynb"), *ROOT.glob("topK/**/*.ipynb")])
 SCORES = ROOT / "experiments/quantitative-comparison/score/analysis/joint_attribution_score.ipynb"
@@ -229,10 +231,10 @@ class TestFigures:
         shown = []
         monkeypatch.setattr(Axes, "imshow", lambda self, image: shown.append(image))
         records = [{"image": source.items[0].image, "label": 0, "pred": 0, **path}]
-        plot_paths(records, source, 4, "rule", tmp_path / "out")
+        plot_paths(records, source, 4, "rule")
         np.testing.assert_allclose(shown[0], np.repeat(values[..., None] // 257, 3, -1), atol=1)
         with pytest.raises(UserError, match="secret"):
-            plot_paths([records[0] | {"image": "../secret.png"}], source, 4, "rule", tmp_path / "out")
+            plot_paths([records[0] | {"image": "../secret.png"}], source, 4, "rule")
 
     def test_scores_that_are_all_zero(self, tmp_path):
         for label in range(2):

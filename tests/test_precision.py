@@ -9,9 +9,9 @@ from test_cli import Run, arguments, records
 from test_search import CONFIGS, make
 
 from neuronpath import Quadrature, edit, enhance, find_path, gain, influence_path, load, score_path
-from neuronpath.attribution.candidates import SEARCHES
 from neuronpath.attribution.influence import layer_influence
 from neuronpath.attribution.reference import plain_influence, plain_search
+from neuronpath.attribution.search import SEARCHES
 from neuronpath.cli import exits as cli
 from neuronpath.errors import UserError
 from neuronpath.models.checkpoint import save
@@ -74,8 +74,8 @@ class TestBf16:
     def test_search(self, name, search, k):
         """Behind the same neurons, clear choices are those in float64, and most of all."""
         model, exact, images, labels = halves(name)
-        found = find_path(model, images, labels, FOUR, k, search)
-        expected = find_path(exact, images.double(), labels, FOUR, k, search)
+        found = find_path(model, images, labels, FOUR, k, search=search)
+        expected = find_path(exact, images.double(), labels, FOUR, k, search=search)
         assert all(getattr(found, key).dtype == torch.float32 for key in SCORES)
         same = (found.path.sort(-1).values == expected.path.sort(-1).values).all(-1)
         behind = torch.cat((torch.ones_like(same[:, :1]), same.long().cumprod(1).bool()[:, :-1]), 1)
@@ -128,7 +128,7 @@ class TestCommand:
 
     def test_mps_is_not_there(self, run, monkeypatch):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        assert "'mps' is not there" in run.refused("--device", "mps")
+        assert "--device mps: this machine has 0 mps device(s)" in run.refused("--device", "mps")
 
 
 class TestSetPrecision:

@@ -21,6 +21,7 @@ from test_cli import assert_same, records
 from neuronpath.cli import exits as cli
 from neuronpath.cli.processes import Share, share
 from neuronpath.errors import UserError
+from neuronpath.models.devices import device
 from neuronpath.records.locks import Locks
 from neuronpath.runs import job
 from neuronpath.runs.extraction import JointAttribution
@@ -96,10 +97,9 @@ class TestShare:
 
     def test_a_gpu_of_its_own(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        cuda = [Share(i, 3, i, "torchrun").device(torch.device("cuda")) for i in range(3)]
-        assert [device.index for device in cuda] == [0, 1, 0]
-        assert Share(1, 3, 1).device(torch.device("cuda:0")).index == 0
-        assert Share(1, 3, 1).device(torch.device("cpu")) == torch.device("cpu")
+        assert [device("cuda", local).index for local in range(3)] == [0, 1, 0]
+        assert device("cuda:0", 1).index == 0
+        assert device("cpu", 1) == torch.device("cpu")
 
     @pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/3", "1/0", "/"])
     def test_bad_shards(self, text, checkpoint, expected, tmp_path):

@@ -14,14 +14,20 @@ from PIL import Image
 from test_cli import messages
 
 from neuronpath import load
-from neuronpath.analysis.pruning import arrays, markdown, plot_runs, read_runs
+from neuronpath.analysis.pruning import arrays, markdown, read_runs
+from neuronpath.attribution.controls import random_units
+from neuronpath.attribution.pruning import prune, retained_units, split, unit_draws
 from neuronpath.cli import exits as cli
-from neuronpath.data.images import Item, batches, open_dataset, preprocessing
+from neuronpath.data.images import open_dataset
+from neuronpath.data.loading import batches
+from neuronpath.data.preprocessing import preprocessing
 from neuronpath.errors import UserError
+from neuronpath.figures.pruning import plot_runs
+from neuronpath.files import Item
 from neuronpath.models.checkpoint import save
 from neuronpath.runs import job
 from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
-from neuronpath.runs.pruning import TopKEdit, prune, random_units, retained_units, split, unit_draws
+from neuronpath.runs.pruning import TopKEdit
 
 L, H, COUNTS = 6, 28, (6, 1, 2, 11)  # images per class
 MANIPULATION = "topK/experiments/quantitative-comparison/manipulation"

@@ -6,10 +6,11 @@ import torch
 from helpers import KINDS, random_model, tiny_config
 
 from neuronpath import Quadrature, activation_path, edit, find_path, influence_path, remove, score_path
-from neuronpath.attribution.candidates import SEARCHES
+from neuronpath.attribution.choice import choose
 from neuronpath.attribution.quadrature import RULES
 from neuronpath.attribution.reference import plain_search
-from neuronpath.attribution.search import NonFiniteError, choose
+from neuronpath.attribution.search import SEARCHES
+from neuronpath.errors import NonFiniteError
 from neuronpath.models.vit import VisionTransformer
 
 CONFIGS = {

@@ -11,7 +11,9 @@ import neuronpath
 from neuronpath import Quadrature, find_path
 from neuronpath.attribution import adaptive, candidates
 from neuronpath.cli import exits as cli
-from neuronpath.data.images import batches, open_dataset, preprocessing
+from neuronpath.data.images import open_dataset
+from neuronpath.data.loading import batches
+from neuronpath.data.preprocessing import preprocessing
 from neuronpath.runs import job
 from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
 
@@ -44,7 +46,7 @@ def run(checkpoint, image_folder, tmp_path, capsys):
 @pytest.mark.parametrize("search", ["shortlist", "exhaustive"])
 def test_records_hold_what_the_search_finds(run, search):
     text = run(*GL3, "--search", search)
-    found = find_path(run.model, run.batch.images.double(), run.labels, Quadrature("gauss-legendre", 3), 1, search)
+    found = find_path(run.model, run.batch.images.double(), run.labels, Quadrature("gauss-legendre", 3), search=search)
     for i, record in enumerate(run.records()):
         assert record["ja"] == found.path[i].tolist()
         assert record["ja_score"] == pytest.approx(found.score[i].item(), rel=1e-9)
@@ -77,17 +79,26 @@ def test_the_cap_of_the_shortlist(run):
     assert {word for record in run.records() for word in record["search_stopped"]} <= {"rule", "cap"}
 
 
-def test_what_a_resumed_run_must_agree_with(run, monkeypatch):
+def test_what_a_resumed_run_must_agree_with(run):
     shortlist = (*GL3, "--search", "shortlist")
     run(*shortlist, "--labels", 0)
     assert "search" in run(*GL3, "--labels", 0, code=2)
     assert "shortlist_max" in run(*shortlist, "--labels", 0, "--shortlist_max", 9, code=2)
-    monkeypatch.setattr(candidates, "KAPPA", 50.0)
-    assert "shortlist_kappa" in run(*shortlist, "--labels", 0, code=2)
+    change_setting(run.out / "out", "shortlist_kappa", 50.0)
+    assert "shortlist_kappa 50.0 → 2.0" in run(*shortlist, "--labels", 0, code=2)
     run(*AUTO, "--labels", 0, out="auto")
-    monkeypatch.setattr(adaptive, "THRESHOLD", 0.5)
-    assert "auto_threshold" in run(*AUTO, "--labels", 0, out="auto", code=2)
     assert "quadrature" in run(*GL3, "--labels", 0, out="auto", code=2)
+    change_setting(run.out / "auto", "auto_threshold", 0.5)
+    assert "auto_threshold 0.5 → " in run(*AUTO, "--labels", 0, out="auto", code=2)
+
+
+def change_setting(folder, key: str, value) -> None:
+    """As records of another version of this code would have it."""
+    file = folder / "imgnet_all.args.json"
+    args = json.loads(file.read_text())
+    assert key in args["settings"]
+    args["settings"][key] = value
+    file.write_text(json.dumps(args))
 
 
 @pytest.mark.parametrize(("key", "value"), [("search_rank", [1]), ("search_stopped", "rule"), ("search_scored", None)])

@@ -1,14 +1,18 @@
 """The parts of scripts/study_search.py on tiny models: what they count is what the searches find."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
 from helpers import KINDS, random_model, tiny_config
+from PIL import Image
 
 from neuronpath import Quadrature, find_path, find_path_auto, score_path
 from neuronpath.attribution.adaptive import NODES
+from neuronpath.figures.common import save as save_figure
+from neuronpath.figures.searches import plot_study
 from neuronpath.models.checkpoint import load, save
 from neuronpath.studies import report as search_report
 from neuronpath.studies import searches as search_study
@@ -31,7 +35,7 @@ def test_scores_of_all_candidates_lead_the_exhaustive_path_and_are_kept(pool, tm
     assert torch.equal(scores[:, 2].argmax(-1), exact.path[..., 0])
     layer, short = (find_path(*arguments, search_study.THREE, search=s) for s in ("layer", "shortlist"))
     assert torch.equal(scores[:, 0, 0].argmax(-1), layer.path[:, 0, 0])  # the first layer has no prefix to differ in
-    found = search_study.per_layer(scores, most=64)
+    found = search_study.per_layer(scores)
     same = (short.path == exact.path)[..., 0].long().cumprod(1)
     clear = torch.cat((torch.ones_like(same[:, :1]), same[:, :-1]), 1).bool()  # the prefix is the exhaustive one's
     counted = torch.tensor([[miss["image"], miss["layer"]] for miss in found["shortlist"]["misses"]]).reshape(-1, 2)
@@ -55,17 +59,15 @@ def test_a_shortlist_is_replayed_from_the_scores():
     assert {row["agree"] for row in search_study.calibration(torch.stack((estimate,) * 3, 1))} == {1}
 
 
-def test_scores_go_on_where_a_killed_run_left_them(tmp_path, monkeypatch):
+def test_scores_go_on_where_a_killed_run_left_them(tmp_path):
+    """What a run has kept is taken as it is, and what it lacks is computed."""
     model, x, y = make()
-    monkeypatch.setattr(search_study, "AT_ONCE", 1)
-    expected = search_study.every_score(model, x, y, tmp_path / "whole.npy")
-    computed = []
-    monkeypatch.setattr(search_study, "_every_score", lambda *given: computed.append(given[2].item()) or expected[3:])
-    np.save(tmp_path / "cut.npy", expected[:3].numpy())
-    assert torch.equal(search_study.every_score(model, x, y, tmp_path / "cut.npy"), expected)
-    assert computed == [3]
-    assert torch.equal(search_study.every_score(model, x, y, tmp_path / "cut.npy"), expected)
-    assert computed == [3]
+    expected = search_study.every_score(model, x, y, tmp_path / "whole.npy", at_once=1)
+    left = expected[:3] + 1  # so that it can be told from what is computed
+    np.save(tmp_path / "cut.npy", left.numpy())
+    for _ in range(2):
+        found = search_study.every_score(model, x, y, tmp_path / "cut.npy", at_once=1)
+        assert torch.equal(found, torch.cat((left, expected[3:])))
 
 
 def test_precisions(tmp_path):
@@ -112,17 +114,21 @@ def test_auto_is_replayed_from_its_rules(threshold):
     assert found["mean_nodes"] == spent.double().mean()
 
 
-def test_the_whole_study_and_its_report(tmp_path, monkeypatch):
-    """On two random images per part, under the names of the digits."""
-    model, x, y = make()
-    save(model.float(), tmp_path / "tiny.npz")
-    monkeypatch.setattr(search_report, "load_images", lambda root, config: (x.float(), y))
-    found = {"tiny": search_report.run(tmp_path / "tiny.npz", tmp_path, 1, 1, tmp_path / "kept", torch.device("cpu"))}
+def test_the_whole_study_and_its_report(tmp_path):
+    """On one random image per class and part, in the place of the digits."""
+    save(make()[0].float(), tmp_path / "tiny.npz")
+    rng = np.random.default_rng(0)
+    for part, label in itertools.product(("train", "val"), range(4)):
+        (tmp_path / part / str(label)).mkdir(parents=True)
+        image = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        image.save(tmp_path / part / str(label) / "0.png")
+    sizes = {"per_class": 1, "train_per_class": 1, "kept": tmp_path / "kept", "device": torch.device("cpu")}
+    found = {"tiny": search_report.run(tmp_path / "tiny.npz", tmp_path, **sizes)}
     again = json.loads(json.dumps(found, allow_nan=False))
     text = search_report.markdown(again)
     assert "| exhaustive | 100.0 %" in text
     assert "| gauss-legendre | 8 |" in text
-    assert all(file.stat().st_size > 1000 for file in search_report.draw(again, tmp_path / "study"))
+    assert all(file.stat().st_size > 1000 for file in save_figure(plot_study(again), tmp_path / "study"))
     rules = again["tiny"]["quadrature"]["rules"]
     assert rules["gauss-legendre"]["16"] >= rules["left"]["8"] >= 0
     passes = [cost["block_passes"] for cost in again["tiny"]["costs"].values()]

@@ -16,26 +16,18 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 import neuronpath
-from neuronpath.analysis.classes import _below_root
+from neuronpath.analysis.classes import Classes, _below_root, read_classes
+from neuronpath.analysis.confusion import mantel, recorded_items, soft_confusion
 from neuronpath.analysis.export import export_images
-from neuronpath.analysis.similarity import (
-    Classes,
-    cosines,
-    frequencies,
-    mantel,
-    modes,
-    most_frequent,
-    neighbours,
-    read_classes,
-    recorded_items,
-    soft_confusion,
-)
+from neuronpath.analysis.similarity import cosines, frequencies, modes, most_frequent, neighbours
 from neuronpath.cli.exits import command
-from neuronpath.data.images import ImageSet, Item, open_dataset
+from neuronpath.data.images import ImageSet, open_dataset
 from neuronpath.data.names import class_names, safe_name
+from neuronpath.data.preprocessing import preprocessing
 from neuronpath.errors import UserError
 from neuronpath.figures.classes import cluster, plot_classes, plot_similarity, save_pages, shown
 from neuronpath.figures.common import save
+from neuronpath.files import Item
 
 H, L = 28, 6
 SCRIPTS = ("pair-sim", "paper-plot", "freq-figure-all", "name2img")
@@ -221,7 +213,7 @@ class TestConfusion:
         assert code == 0, lines
         assert "n = 8 recorded images" in stdout
         model, source, rows = neuronpath.load(checkpoint), open_dataset("imagefolder", image_folder, 4), {}
-        transform = neuronpath.data.images.preprocessing("paper", model.config)
+        transform = preprocessing("paper", model.config)
         for label, images in (IMAGES | {3: IMAGES[3][3:]}).items():
             for image in images:
                 x = transform(source.rgb(Item(image, label)))

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from helpers import tiny_config
 
-from neuronpath.data.images import Item
 from neuronpath.errors import UserError
+from neuronpath.files import Item
 from neuronpath.records.args import Args
-from neuronpath.records.reading import check_record, join, read_label, read_results
+from neuronpath.records.reading import join, read_label, read_results
+from neuronpath.records.schema import check_record
 from neuronpath.records.store import Store
 
 CONFIG = tiny_config()
@@ -35,7 +36,7 @@ def open_store(directory: Path, items=KNOWN, prefix="all", earlier=lambda r: Non
     def check(r):
         return check_record(r, CONFIG, KEYS)
 
-    return Store(directory, prefix, args(**changes), KNOWN, items, overwrite, check, earlier)
+    return Store(directory, prefix, args(**changes), KNOWN, items, overwrite=overwrite, check=check, earlier=earlier)
 
 
 def run(directory: Path, items=KNOWN, skip=(), stop_after: int = 99, run: int = 1, **options) -> list[Item]:

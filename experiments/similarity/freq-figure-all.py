@@ -8,17 +8,19 @@ Expect 10 pages for the digits. Classes without records are left out and named.
 
 import sys
 
-from neuronpath.analysis.classes import add_records, open_classes, settle
+from neuronpath.analysis.classes import open_classes, resolve
 from neuronpath.cli.exits import command
+from neuronpath.cli.options import add_records
 from neuronpath.cli.parsing import Parser
 from neuronpath.figures.classes import save_pages
+from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_records(parser)
+    add_records(parser, tuple(METHODS), MOST_UNITS)
     options = parser.parse_args()
-    for written in save_pages(open_classes(options, settle(options)), options.output_dir):
+    for written in save_pages(open_classes(options, resolve(options)), options.output_dir):
         print(f"pictures    {written.resolve()}")
 
 

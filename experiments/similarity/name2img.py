@@ -8,15 +8,17 @@ copied as they are; images of CIFAR become PNG files. Classes without records ar
 
 import sys
 
-from neuronpath.analysis.classes import add_records, open_classes, settle
+from neuronpath.analysis.classes import open_classes, resolve
 from neuronpath.analysis.export import export_classes
 from neuronpath.cli.exits import command
+from neuronpath.cli.options import add_records
 from neuronpath.cli.parsing import Parser, whole
+from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_records(parser)
+    add_records(parser, tuple(METHODS), MOST_UNITS)
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--names", nargs="+", metavar="NAME", help="class names, such as albatross 'Border collie'")
     group.add_argument("--classes", type=whole(0), nargs="+", metavar="LABEL", help="class indices, such as 146 232")
@@ -24,7 +26,7 @@ def main() -> None:
         "--count", type=whole(1), metavar="N", help="only the first N images of each class (default: all)"
     )
     options = parser.parse_args()
-    classes = open_classes(options, settle(options), options.names or options.classes)
+    classes = open_classes(options, resolve(options), options.names or options.classes)
     for folder, count in export_classes(options, classes):
         print(f"images      {count} in {folder.resolve()}")
 

@@ -8,21 +8,24 @@ forward of each image more. Writes similarity.{npy,png,pdf}, labels.json and pai
 
 import sys
 
-from neuronpath.analysis.classes import add_records, add_weights, open_classes, settle
-from neuronpath.analysis.similarity import check_confusion, cosines, frequencies, mantel, neighbours, write
+from neuronpath.analysis.classes import open_classes, resolve
+from neuronpath.analysis.confusion import check_confusion, mantel
+from neuronpath.analysis.similarity import cosines, frequencies, neighbours, write
 from neuronpath.cli.exits import command
+from neuronpath.cli.options import add_records, add_weights
 from neuronpath.cli.parsing import Parser, whole
 from neuronpath.figures.classes import plot_similarity
 from neuronpath.figures.common import save
+from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_records(parser)
+    add_records(parser, tuple(METHODS), MOST_UNITS)
     parser.add_argument("--top", type=whole(1), default=50, help="neighbours, at most half the classes (default: 50)")
     add_weights(parser)
     options = parser.parse_args()
-    settings = settle(options)
+    settings = resolve(options)
     classes = open_classes(options, settings, least=2)
     found = {"similarity": cosines(frequencies(classes))}
     if options.pretrain_weight:

@@ -9,16 +9,18 @@ collie and Eskimo dog.
 
 import sys
 
-from neuronpath.analysis.classes import add_records, open_classes, settle
+from neuronpath.analysis.classes import open_classes, resolve
 from neuronpath.cli.exits import command
+from neuronpath.cli.options import add_records
 from neuronpath.cli.parsing import Parser, whole
 from neuronpath.figures.classes import plot_classes
 from neuronpath.figures.common import save
+from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_records(parser)
+    add_records(parser, tuple(METHODS), MOST_UNITS)
     parser.add_argument(
         "--classes",
         type=whole(0),
@@ -28,7 +30,7 @@ def main() -> None:
         help="class indices, a panel each (default: 146 178 232 248, the paper's)",
     )
     options = parser.parse_args()
-    classes = open_classes(options, settle(options), options.classes)
+    classes = open_classes(options, resolve(options), options.classes)
     for file in save(plot_classes(classes, classes.labels), options.output_dir / "paper-plot"):
         print(f"picture     {file.resolve()}")
 

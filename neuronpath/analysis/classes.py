@@ -1,4 +1,4 @@
-"""The options that the similarity scripts share, and the classes that they name.
+"""Classes of a folder of records: the paths of their images, and the classes that a command names.
 
 Records say which data set they are of, but are untrusted: a path that they name is followed below the root of the
 project only.
@@ -6,93 +6,91 @@ project only.
 
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from ..cli import options as opt
-from ..cli.parsing import Parser, whole
-from ..data.images import DATASETS, DEFAULT_PATH, DEFAULT_PATHS
+import numpy as np
+from tqdm import tqdm
+
 from ..data.names import class_names, find_label, listing
-from ..errors import UserError
-from ..models.configs import CONFIGS
+from ..errors import UserError, printable
+from ..files import DATASETS, ROOT, default_dataset_path
 from ..records.args import Args, args_file
-from ..records.methods import METHODS
-from ..records.reading import label_files
-from .similarity import MOST_UNITS, Classes, read_classes
+from ..records.reading import label_files, read_label
+from ..records.schema import METHODS, MOST_UNITS
 
 
-def add_records(parser: Parser) -> None:
-    group = parser.add_argument_group("records")
-    group.add_argument(
-        "--results",
-        type=Path,
-        default=opt.ROOT / "results/demo/ja/ViT-digits",
-        metavar="DIR",
-        help="folder of records, of joint_attr or influence_pattern (default: %(default)s)",
-    )
-    group.add_argument(
-        "--method",
-        choices=tuple(METHODS),
-        default="ja",
-        help="whose paths. ja: the neuron path; base: the most active neurons; influence_pattern, from a folder of its "
-        "own records (default: %(default)s)",
-    )
-    opt.add_input_prefix(group)
-    group.add_argument(
-        "--mlp_dim",
-        type=whole(1, MOST_UNITS),
-        metavar="H",
-        help="FFN units per layer, such as 3072 for ViT-B (default: the records' args.json; without one 1 + the "
-        "largest index in the records that are read)",
-    )
-    group.add_argument(
-        "--dataset",
-        choices=DATASETS,
-        help="kind of data set, for names and images (default: the records' args.json; without one imagenet1k)",
-    )
-    group.add_argument(
-        "--dataset_path",
-        type=Path,
-        metavar="DIR",
-        help="its root (default: the records' args.json, where it is below the project's root; else "
-        f"{DEFAULT_PATH}, or {', '.join(f'{path} for {name}' for name, path in DEFAULT_PATHS.items())})",
-    )
-    group.add_argument(
-        "--output_dir",
-        type=Path,
-        default=opt.ROOT / "results/demo/similarity",
-        metavar="DIR",
-        help="folder for what is written (default: %(default)s)",
-    )
+@dataclass(frozen=True)
+class Classes:
+    """The paths that one method found for the images of each class with records, by ascending label."""
+
+    paths: dict[int, np.ndarray]  # (n, L, K) unit indices
+    images: dict[int, list[str | None]]  # n identities; None where the record names none
+    num_neurons: int  # H
+    method: str  # a key of METHODS
+    names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[int]:
+        return list(self.paths)
+
+    def title(self, label: int) -> str:
+        name = self.names.get(label, str(label))
+        return f"class {label}" if name == str(label) else f"{label} {printable(name)}"
 
 
-def add_weights(parser: Parser) -> None:
-    group = parser.add_argument_group("correlation with the confusion of a model, where its weights are given")
-    group.add_argument("--pretrain_weight", type=Path, metavar="FILE", help="checkpoint: .npz, .pth or .safetensors")
-    group.add_argument(
-        "--model_type",
-        choices=("auto", *CONFIGS),
-        default="auto",
-        metavar="NAME",
-        help=f"auto reads every dimension from the checkpoint; or {', '.join(CONFIGS)} (default: %(default)s)",
-    )
-    group.add_argument("--num_heads", type=whole(1), metavar="N", help="attention heads, where a file does not tell")
-    group.add_argument(
-        "--img_size", type=whole(1, 4096), metavar="PIXELS", help="side of the square input (default: the records')"
-    )
-    group.add_argument(
-        "--preprocess",
-        choices=("paper", "native"),
-        help="paper: squash to a square; native: as the weights were trained (default: the records', else paper)",
-    )
-    group.add_argument(
-        "--batch_size", type=whole(1), default=10, metavar="N", help="images per batch (default: %(default)s)"
-    )
-    opt.add_device(group)
+def read_classes(
+    directory: Path,
+    prefix: str,
+    method: str,
+    num_neurons: int | None = None,
+    labels: Collection[int] | None = None,
+) -> Classes:
+    """The records of `labels`, all where None; classes without any are left out, and may be all.
+
+    `num_neurons` H: where None, 1 + the largest index read. UserError where the folder has no records at all, or one
+    is broken, doubled, of another depth or K than the rest, or beyond H.
+    """
+    files = label_files(directory, prefix)
+    if not files:
+        raise UserError(f"{directory}: no records named {prefix}-<label>.rlt.jsonl there; check --results and prefix")
+    paths: dict[int, np.ndarray] = {}
+    images: dict[int, list[str | None]] = {}
+    shapes: set[tuple[int, int]] = set()
+    wanted = {label: file for label, file in files.items() if labels is None or label in labels}
+    for label, file in tqdm(wanted.items(), desc="records", unit="class", disable=None, leave=False):
+        records = read_label(file)
+        found = [_checked_path(record, method, file) for record in records]
+        named = [record.get("image") for record in records]
+        shapes |= {(len(path), len(path[0])) for path in found}
+        if len(shapes) > 1:
+            raise UserError(f"{file}: paths of {len(shapes)} shapes (layers, neurons per layer): {sorted(shapes)}")
+        if found:
+            paths[label], images[label] = np.array(found), named
+    largest = max((int(p.max()) for p in paths.values()), default=0)
+    if num_neurons is not None and largest >= num_neurons:
+        raise UserError(f"{directory}: unit {largest} in its paths, but a layer has {num_neurons}; check --mlp_dim")
+    return Classes(paths, images, num_neurons or largest + 1, method)
 
 
-def settle(options: Namespace) -> dict:
+def _checked_path(record: dict, method: str, file: Path) -> list[list[int]]:
+    """L lists of K unit indices."""
+    key = METHODS[method].path
+    path = record.get(key)
+    layers: list[Any] = path if isinstance(path, list) and path else [None]
+    if not all(isinstance(layer, list) and layer and len(layer) == len(layers[0]) for layer in layers) or any(
+        type(unit) is not int or not 0 <= unit < MOST_UNITS for layer in layers for unit in layer
+    ):
+        raise UserError(
+            f"{file}: a record without {key}, lists of as many unit indices for every layer; "
+            f"--method {method} takes the records of {METHODS[method].job}"
+        )
+    return layers
+
+
+def resolve(options: Namespace) -> dict:
     """Fill in data set and path where they were not typed; what args.json says, checked, or {} without one.
 
     `options.path_typed` tells which it was.
@@ -113,15 +111,15 @@ def settle(options: Namespace) -> dict:
     options.path_typed = options.dataset_path is not None
     if not options.path_typed:
         inside = _below_root(recorded.get("dataset_path")) if same else None
-        options.dataset_path = inside or opt.ROOT / DEFAULT_PATHS.get(options.dataset, DEFAULT_PATH)
+        options.dataset_path = inside or default_dataset_path(options.dataset)
     return settings
 
 
 def _below_root(path: object) -> Path | None:
     """`path` where it is a folder below the project's root."""
     try:
-        found = (opt.ROOT / path).resolve() if isinstance(path, str) else None
-        return found if found and found != opt.ROOT and found.is_relative_to(opt.ROOT) and found.is_dir() else None
+        found = (ROOT / path).resolve() if isinstance(path, str) else None
+        return found if found and found != ROOT and found.is_relative_to(ROOT) and found.is_dir() else None
     except (OSError, ValueError, RuntimeError):
         return None
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.images import DECODING_ERRORS, ImageSet, Item, open_dataset
+from ..data.images import DECODING_ERRORS, ImageSet, open_dataset
 from ..data.names import safe_name
-from ..errors import UserError, one_line, writing
-from .similarity import Classes
+from ..errors import UserError, one_line
+from ..files import Item, writing
+from .classes import Classes
 
 
 def export_classes(options: Namespace, classes: Classes) -> list[tuple[Path, int]]:

@@ -5,19 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ..attribution.quadrature import describe
-from ..errors import UserError, one_line
-from ..records.args import Args, args_file
-from ..records.methods import EDITED, METHODS
-from ..records.reading import label_files, read_results
-from .metrics import Edited, Estimate, Missing, difference, estimate
-
-EDITS = "edit/remove_enhance"
+from ..records.args import describe_rule
+from ..records.schema import EDITED, METHODS, OPERATIONS
+from .metrics import Estimate, Missing, difference, estimate
+from .results import EDITS, Results, edited_of, scores_of
 
 
 @dataclass(frozen=True)
@@ -39,84 +34,12 @@ class Measure:
         return [f"{EDITS}/{name}" for name in dict.fromkeys((*(["ja"] if self.group == "paired" else []), method))]
 
 
-class Results:
-    """The records below `root`, <job>/<model>/`prefix`-<label>.rlt.jsonl, read once each."""
-
-    def __init__(self, root: Path, prefix: str):
-        self.root, self.prefix = root, prefix
-        self._read: dict[str, dict[int, list[dict]]] = {}
-
-    @property
-    def jobs(self) -> list[str]:
-        return [*dict.fromkeys(method.job for method in METHODS.values()), *(f"{EDITS}/{name}" for name in EDITED)]
-
-    def models(self) -> list[str]:
-        """Those with records, by name. UserError where there are none."""
-        found = {d.name for job in self.jobs for d in (self.root / job).glob("*") if label_files(d, self.prefix)}
-        if not found:
-            raise UserError(
-                f"{self.root}: no {self.prefix} records in <job>/<model>, <job> being {', '.join(self.jobs)}"
-            )
-        return sorted(found)
-
-    def records(self, job: str, model: str) -> dict[int, list[dict]]:
-        """By label. Missing where there are none."""
-        name = f"{job}/{model}"
-        if name not in self._read:
-            if not label_files(self.root / name, self.prefix):
-                raise Missing
-            self._read[name] = {
-                label: found for label, found in read_results(self.root / name, self.prefix).items() if found
-            }
-        return self._read[name]
-
-    def args(self, model: str) -> dict[str, Args]:
-        """By job that has records of the model; of those that say with what they were made."""
-        files = {job: args_file(self.root / job / model, self.prefix) for job in self.jobs}
-        return {job: Args.read(file) for job, file in files.items() if file.exists()}
-
-    def settings(self, model: str) -> dict:
-        """Those of the model's scores, or of its edits; {} where neither tells."""
-        return next((args.settings for args in self.args(model).values()), {})
-
-    def mixed(self, model: str) -> dict[str, str]:
-        """By job in what its records were made otherwise than the first job's; nothing where all are alike."""
-        found = self.args(model)
-        unlike = {job: args.unlike(next(iter(found.values()))) for job, args in found.items()}
-        return {job: text for job, text in unlike.items() if text}
-
-
-def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:
-    """By label the Joint Attribution Scores of its images. Missing where there are none."""
-    job, key = METHODS[method].job, METHODS[method].score
-    records = results.records(job, model)
-    try:
-        scores = {label: np.array([record[key] for record in found], float) for label, found in records.items()}
-    except (KeyError, TypeError, ValueError):
-        scores = {0: np.array([np.nan])}
-    if not all(np.isfinite(values).all() for values in scores.values()):
-        folder = results.root / job / model
-        raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?")
-    return scores
-
-
 def _score(results: Results, model: str, method: str) -> Estimate:
     scores = scores_of(results, model, method)
     if not scores:
         raise Missing
     labels, values = np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
     return estimate(labels, lambda i: values[i].mean(-1))
-
-
-def edited_of(results: Results, model: str, method: str, operation: str) -> Edited:
-    """What `operation` did to the images of an edit run. Missing where there are no records."""
-    job = f"{EDITS}/{method}"
-    records = results.records(job, model)
-    try:
-        return Edited.of(records, operation)
-    except (KeyError, TypeError, ValueError) as e:
-        fault = f"records without numbers for {operation} ({one_line(e)})"
-        raise UserError(f"{results.root / job / model}: {fault}; were they made by edit.py?") from e
 
 
 def _deviation(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:
@@ -134,7 +57,7 @@ def _measures() -> dict[str, Measure]:
             "Joint Attribution Score", "score", 4, [*METHODS], _score, paper="joint_attribution_score"
         )
     }
-    operations = {"remove": ("removal", "Removal"), "enhance": ("enhancement", "Enhancement")}
+    operations = {key: (operation.noun.lower(), operation.noun) for key, operation in OPERATIONS.items()}
     for operation, (key, name) in operations.items():
         entry = partial(_deviation, operation=operation, what="accuracy_deviation")
         title, paper = f"{name} Accuracy Deviation, points", f"{key}_accuracy_deviation"
@@ -168,7 +91,8 @@ def table(results: Results, models: Sequence[str], groups: Iterable[str] = GROUP
     entry holds `value`, `low` and `high` (95 % interval), `n` images, and `paper` where the model is one of the
     paper's; `value` is None where records are missing.
     """
-    paper, entries = paper_results(), {}
+    paper = paper_results()
+    entries: dict[str, dict[str, dict[str, dict]]] = {}
     chosen = {key: measure for key, measure in MEASURES.items() if measure.group in groups}
     todo = [(key, method, model) for key, measure in chosen.items() for method in measure.methods for model in models]
     for key, method, model in tqdm(todo, desc="table", unit="entry", disable=None, leave=False):
@@ -226,7 +150,7 @@ def _marks(model: str, jobs: Sequence[str], notes: list[tuple[str, str]]) -> str
 
 def _header(circumstances: dict, counts: list[int]) -> str:
     c = circumstances
-    rule = describe(c["quadrature"], c["steps"]) if c["quadrature"] else "quadrature unknown"
+    rule = describe_rule({"quadrature": c["quadrature"], "ig_total_step": c["steps"]})
     size = f"{c['img_size']} pixels, {c['preprocess']} preprocessing" if c["img_size"] else "image size unknown"
     n = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}" if counts else "no images"
     return f"{rule}, {size}, {n}"

@@ -1,13 +1,18 @@
 """As many quadrature nodes as an image needs: four, and more only where a choice was close (docs/method.md §3)."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import NonFiniteError
 from ..models.vit import VisionTransformer
 from .quadrature import Quadrature
-from .search import NeuronPath, NonFiniteError, find_path
+from .search import NeuronPath, find_path
+
+#: What `--quadrature` calls it, beside the rules.
+AUTO = "auto"
 
 NODES = (4, 8, 16)  # Gauss-Legendre, tried in turn
 # Smallest margin of a path's layers under which an image is searched again: docs/search.md says how it was chosen.
@@ -15,7 +20,7 @@ THRESHOLD = 6e-4
 
 
 def find_path_auto(
-    model: VisionTransformer, images: Tensor, targets: Tensor, threshold: float = THRESHOLD, **options
+    model: VisionTransformer, images: Tensor, targets: Tensor, *, threshold: float = THRESHOLD, **options: Any
 ) -> NeuronPath:
     """`neuronpath.find_path` with four Gauss-Legendre nodes, and again with 8, then 16, where a margin was close.
 
@@ -29,7 +34,7 @@ def find_path_auto(
         try:
             found = find_path(model, images[which], targets[which], Quadrature("gauss-legendre", nodes), **options)
         except NonFiniteError as e:
-            raise NonFiniteError(which[e.image].item(), e.what) from e
+            raise NonFiniteError(int(which[e.image]), e.what) from e
         return replace(found, nodes=torch.full_like(which, nodes), converged=torch.full_like(which, -1))
 
     found = search(torch.arange(len(images), device=images.device), NODES[0])

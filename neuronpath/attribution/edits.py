@@ -20,9 +20,9 @@ def gain(model: VisionTransformer, path: Tensor, factor: float) -> Tensor:
     path (B, l, K): K neurons in each of the first l ≤ L layers. ValueError for a path of another shape.
     """
     check_path(model, len(path), path)
-    config, parameter = model.config, model.pos_embed
-    factors = parameter.new_ones(len(path), config.depth, config.mlp_dim)
-    return factors.scatter(2, path.to(parameter.device), factor)
+    config, like = model.config, model.pos_embed
+    factors = like.new_ones(len(path), config.depth, config.mlp_dim)
+    return factors.scatter(2, path.to(like.device), factor)
 
 
 def remove(model: VisionTransformer, path: Tensor) -> Tensor:
@@ -62,9 +62,9 @@ def edit(
 
 def _edited(model: VisionTransformer, a: Tensor, h: Tensor, factors: Tensor | None, all_tokens: bool) -> Tensor:
     """Logits from block 0's stream after attention `a` and its activations `h`."""
-    z = None
+    z = a
     for layer, block in enumerate(model.blocks):
-        if z is not None:
+        if layer:
             a = block.attend(z, model.queries(layer))
             h = block.hidden(a)
         if factors is not None:

@@ -1,27 +1,23 @@
 """The engine: a path found so far, ramped, its state kept from layer to layer (exact algebra).
 
-Scoring overwrites the neuron tokens' activations in the layers of the path (docs/method.md §2, §9), so what
-these layers write to the residual stream is the unperturbed fc2(h̄) plus a rank-K update, (α-1)·w̄_n times
-column n of fc2.weight. Going on from layer l to l+1 changes nothing before l: every node keeps the stream of the
-current layer, and only the layers behind it, the *tail*, are run again.
+Scoring overwrites the neuron tokens' activations in the layers of the path (docs/method.md §2, §9), so what these
+layers write to the residual stream is the unperturbed fc2(h̄) plus a rank-K update, (α-1)·w̄_n times column n of
+fc2.weight. Going on from layer l to l+1 changes nothing before l: every node keeps the stream of the current layer, and
+only the layers behind it, the *tail*, are run again.
 
-A *row* is one (image, node) pair; rows lie image by image, R = B·k for the k nodes of a prefix. Two prefixes
-have the same interface and differ in how they come by the gradient of the path's own neurons:
+A *row* is one (image, node) pair; rows lie image by image, R = B·k for the k nodes of a ramp. There are two kinds of
+`Ramp`, which differ in how they come by the gradient of the path's own neurons:
 
-- `ForwardPrefix` (N = 1) carries the forward-mode tangent of the kept stream along "1 at each path neuron", so
-  that the backward pass of a search ends at the current layer.
-- `ReversePrefix` (any N) goes back through the kept graph of the path's layers: the gradient per neuron token.
-
-    for layer in range(L):
-        prefix.enter(layer)                   # block `layer`, all but what its neurons write
-        G, g = prefix.gradients()             # Σ_k ω_k of ∂F/∂(path neurons), ∂F/∂(neurons of `layer`)
-        prefix.pull(rows, dz)                 # from ∂F/∂(opened stream) to ∂F/∂(path neurons): for `candidates`
-        prefix.extend(chosen)                 # (B, K) neurons of `layer` join the path
-    G = prefix.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
+- `ForwardRamp` (N = 1) carries the forward-mode tangent of the kept stream along "1 at each path neuron", so that the
+  backward pass of a search ends at the current layer.
+- `ReverseRamp` (any N) goes back through the kept graph of the path's layers: the gradient per neuron token.
 """
 
 import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -29,87 +25,77 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..models.vit import VisionTransformer
+from .forward import Plain, gather_neurons, neuron_rows, open_block, plain_forward, probability, resolve_targets, write
 from .quadrature import Quadrature
 from .rows import node_groups
 
-# PyTorch's own forward mode compiles its rules with a function that it deprecated itself.
-warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
-
 
 @dataclass(frozen=True)
-class Plain:
-    """What one unperturbed forward of B images leaves behind."""
+class Problem:
+    """B images whose paths are to be found or scored, all with one rule; `rows`: most rows at once."""
 
-    logits: Tensor  # (B, C)
-    hidden: list[Tensor]  # per layer h̄ at the neuron tokens, (B, N, H)
-    written: list[Tensor]  # per layer fc2(h̄), bias included, (B, N, D)
-    entry: Tensor  # the stream after block 0 but for what its neurons write: no path changes it
+    model: VisionTransformer
+    plain: Plain
+    targets: Tensor  # (B,) class indices
+    quadrature: Quadrature
+    rows: int
 
-
-@torch.no_grad()
-def plain_forward(model: VisionTransformer, images: Tensor) -> Plain:
-    """One forward of `images` (B, 3, height, width): logits, h̄ of every layer, and where all prefixes start."""
-    z, neuron = model.embed(images), model.neuron_tokens
-    hidden, written, entry = [], [], None
-    for layer, block in enumerate(model.blocks):
-        a = block.attend(z)
-        h = block.hidden(a)
-        out = block.project(h)
-        hidden.append(h[:, neuron].to(z.dtype, copy=True))
-        written.append(out[:, neuron].to(z.dtype, copy=True))
-        z = a + out
-        if layer == 0:
-            entry = model.join(a[:, neuron], z[:, model.other_tokens])
-    if len(model.blocks) == 1:
-        entry = entry[:, neuron]
-    return Plain(model.read(z[:, neuron]), hidden, written, entry)
+    @classmethod
+    def of(
+        cls, model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, rows: int
+    ) -> "Problem":
+        """`images` (B, 3, height, width) after their plain forward; a negative target is the predicted class."""
+        plain = plain_forward(model, images)
+        return cls(model, plain, resolve_targets(targets, plain.logits), quadrature, rows)
 
 
-def open_block(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
-    """The stream after block `layer` but for what its neurons write, from the stream entering it.
+class Ramp(ABC):
+    """A path that grows from layer to layer, ramped: B images × k nodes.
 
-    Of the last block only the neuron tokens are returned, as nothing reads the others.
+    for layer in range(L):
+        ramp.enter(layer)                   # block `layer`, all but what its neurons write
+        G, g = ramp.gradients()             # Σ_k ω_k of ∂F/∂(path neurons), ∂F/∂(neurons of `layer`)
+        ramp.extend(chosen)                 # (B, K) neurons of `layer` join the path
+    G = ramp.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
     """
-    block = model.blocks[layer]
-    a = block.attend(z, model.queries(layer))
-    if model.queries(layer) is not None:
-        return a
-    other = a[:, model.other_tokens]
-    return model.join(a[:, model.neuron_tokens], other + block.project(block.hidden(other)))
 
+    z: Tensor  # (R, T, D), after the last block (R, N, D): the stream opened at the layer entered
 
-def neuron_rows(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
-    """The neuron tokens, (R, N, D), of the stream `z` of `open_block`: after the last block there are no others."""
-    return z if model.queries(layer) is not None else z[:, model.neuron_tokens]
-
-
-def write(model: VisionTransformer, z: Tensor, layer: int, out: Tensor) -> Tensor:
-    """The stream `z` of `open_block` with `out` (R, N, D), what the neurons of `layer` write, added."""
-    if model.queries(layer) is not None:
-        return z + out
-    return model.join(z[:, model.neuron_tokens] + out, z[:, model.other_tokens])
-
-
-def probability(logits: Tensor, targets: Tensor) -> Tensor:
-    """F: the softmax probability of each row's target class, (R, C) and (R,) to (R,)."""
-    return logits.softmax(-1).gather(-1, targets[:, None])[:, 0]
-
-
-def resolve_targets(targets: Tensor, logits: Tensor) -> Tensor:
-    """`targets` (B,) with the predicted class of `logits` (B, C) in the place of negative ones."""
-    return targets.where(targets >= 0, logits.argmax(-1))
-
-
-class Prefix:
-    """Common to both prefixes: B images × k nodes, the chosen neurons, the layer at hand."""
-
-    def __init__(self, model: VisionTransformer, plain: Plain, targets: Tensor, nodes: Tensor, weights: Tensor):
-        self.model, self.plain = model, plain
-        self.images, self.weights = len(targets), weights
+    def __init__(self, problem: Problem, nodes: Tensor, weights: Tensor):
+        self.model, self.plain = problem.model, problem.plain
+        self.images, self.weights = len(problem.targets), weights
         self.alpha = nodes.repeat(self.images)[:, None, None]  # (R, 1, 1)
-        self.targets = self.rows(targets)
+        self.targets = self.rows(problem.targets)
         self.layer = -1  # none entered
         self.chosen: list[Tensor] = []  # per layer of the path (B, K)
+
+    @abstractmethod
+    def enter(self, layer: int) -> None:
+        """Go on to `layer`, the one behind the path's last; twice is as once."""
+
+    @abstractmethod
+    def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
+        """G (B, N) of the path so far and g (B, N, H) of the current layer, the whole of it ramped or all at h̄."""
+
+    @abstractmethod
+    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
+        """Σ_{n∈P} ∂F/∂w_n[t], (len(rows), N), from `dz`, ∂F/∂z at these `rows`; a row may come several times."""
+
+    @abstractmethod
+    def finish(self) -> Tensor:
+        """Σ_k ω_k Σ_{n∈P} ∂F/∂w_n[t] of the finished path, (B, N)."""
+
+    @abstractmethod
+    def reopen(self) -> None:
+        """Make the layer entered ready for `pull`, where `gradients` has used up its graph."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what `reopen` made."""
+
+    def extend(self, chosen: Tensor) -> None:
+        """Append the current layer's neurons (B, K) to the path."""
+        self.chosen.append(chosen)
 
     def rows(self, x: Tensor) -> Tensor:
         """One copy per node of what each image has: (B, …) to (R, …)."""
@@ -120,28 +106,16 @@ class Prefix:
         x = x.unflatten(0, (self.images, len(self.weights)))
         return torch.einsum("k,bk...->b...", self.weights, x)
 
-    def extend(self, chosen: Tensor) -> None:
-        """Append the current layer's neurons (B, K) to the path."""
-        self.chosen.append(chosen)
-
-    def whole_layer_ramp(self) -> Tensor:
-        """fc2(α·h̄) of the current layer, (R, N, D), from the stored fc2(h̄): no product needed."""
-        bias = self.model.blocks[self.layer].mlp.fc2.bias
-        return self.alpha * self.rows(self.plain.written[self.layer] - bias) + bias
-
     def layer_write(self, whole_layer: bool) -> Tensor:
-        """What the current layer writes, (R, N, D): the whole of it ramped, or all of it at h̄."""
-        return self.whole_layer_ramp() if whole_layer else self.rows(self.plain.written[self.layer])
+        """What the current layer writes, (R, N, D): the whole of it ramped, fc2(α·h̄), or all of it at h̄.
 
-    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
-        """Σ_{n∈P} ∂F/∂w_n[t], (P·k, N), from ∂F/∂z of the opened stream at some `rows`, each as often as is wanted."""
-        raise NotImplementedError
-
-    def reopen(self) -> None:
-        """Make the layer entered ready for `pull`, where `gradients` has used up its graph."""
-
-    def close(self) -> None:
-        """Let go of what `reopen` made."""
+        From the stored fc2(h̄): no product is needed.
+        """
+        written = self.plain.written[self.layer]
+        if not whole_layer:
+            return self.rows(written)
+        bias = self.model.blocks[self.layer].mlp.fc2.bias
+        return self.alpha * self.rows(written - bias) + bias
 
     def layer_gradient(self, written: Tensor) -> Tensor:
         """∂F/∂h of the current layer, (B, N, H), from ∂F/∂(what it writes), (R, N, D)."""
@@ -156,16 +130,13 @@ class Prefix:
         return gather_neurons(self.plain.hidden[layer], self.chosen[layer])
 
 
-def gather_neurons(hidden: Tensor, neurons: Tensor) -> Tensor:
-    """The activations (B, N, K) of each image's own `neurons` (B, K) out of `hidden` (B, N, H)."""
-    return hidden.gather(2, neurons[:, None].expand(-1, hidden.shape[1], -1))
-
-
-class ForwardPrefix(Prefix):
+class ForwardRamp(Ramp):
     """N = 1: the stream z of every row with its tangent t along "1 at each path neuron".
 
     A layer costs one block forward for z and one for t; `gradients` the tail, forward and backward.
     """
+
+    t: Tensor | None  # like z; None without a path
 
     @torch.no_grad()
     def enter(self, layer: int) -> None:
@@ -178,7 +149,6 @@ class ForwardPrefix(Prefix):
             self.z, self.t = self._push(lambda z: open_block(self.model, z, layer))
 
     def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
-        """G (B, 1) of the path so far and g (B, 1, H) of the current layer, the whole of it ramped or all at h̄."""
         z = write(self.model, self.z, self.layer, self.layer_write(whole_layer)).detach().requires_grad_()
         with torch.enable_grad():
             F = probability(self.model.run(z, self.layer + 1), self.targets)
@@ -189,23 +159,34 @@ class ForwardPrefix(Prefix):
         return self.integrate(torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1)))[:, None], g
 
     def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
+        if self.t is None:
+            return torch.zeros_like(dz[:, 0, :1])
         return torch.linalg.vecdot(dz.flatten(1), self.t[rows].flatten(1))[:, None]
+
+    def reopen(self) -> None:
+        """The tangent is kept."""
+
+    def close(self) -> None:
+        """The tangent is needed in the next layer."""
 
     @torch.no_grad()
     def finish(self) -> Tensor:
-        """Σ_k ω_k dF/dε along "1 at each path neuron", (B, 1)."""
+        """From Σ_k ω_k dF/dε along "1 at each path neuron", (B, 1)."""
         rest = len(self.chosen)
         _, tangent = self._push(lambda z: probability(self.model.run(z, rest), self.targets))
         return self.integrate(tangent)[:, None]
 
-    def _push(self, function) -> tuple[Tensor, Tensor]:
+    def _push(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """`function` of the stream entering the next block, and its tangent.
 
         Of attention's kernels only MATH has a forward mode.
         """
         stream = self._with_path_neurons()
-        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-            return tuple(forward_ad.unpack_dual(function(forward_ad.make_dual(*stream))))
+        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # PyTorch's own forward mode compiles its rules with a function that it deprecated itself.
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+            value, tangent = forward_ad.unpack_dual(function(forward_ad.make_dual(*stream)))
+        return value, torch.zeros_like(value) if tangent is None else tangent
 
     def _with_path_neurons(self) -> tuple[Tensor, Tensor]:
         layer = len(self.chosen) - 1
@@ -216,7 +197,7 @@ class ForwardPrefix(Prefix):
         return z, write(self.model, t, layer, u.sum(1, keepdim=True))
 
 
-class ReversePrefix(Prefix):
+class ReverseRamp(Ramp):
     """Any N: the path's activations w are leaves of a kept graph, so that ∂F/∂w_n[t] comes per neuron token.
 
     For N > 1 a layer of the path costs attention only: all its patch units are clamped.
@@ -224,9 +205,10 @@ class ReversePrefix(Prefix):
     image do not fit into the rows allowed at once.
     """
 
-    def __init__(self, *args, keep: bool = True):
-        super().__init__(*args)
+    def __init__(self, problem: Problem, nodes: Tensor, weights: Tensor, keep: bool = True):
+        super().__init__(problem, nodes, weights)
         self.keep = keep
+        self.w: list[Tensor] = []  # per layer of the path (R, N, K), leaves
 
     @torch.enable_grad()
     def enter(self, layer: int) -> None:
@@ -241,7 +223,6 @@ class ReversePrefix(Prefix):
 
     @torch.enable_grad()
     def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
-        """G (B, N) of the path so far and g (B, N, H) of the current layer, the whole of it ramped or all at h̄."""
         ramp = self.layer_write(whole_layer).requires_grad_()
         z = write(self.model, self.z, self.layer, ramp)
         F = probability(self.model.run(z, self.layer + 1), self.targets)
@@ -255,7 +236,7 @@ class ReversePrefix(Prefix):
 
     def close(self) -> None:
         if not self.keep:
-            self.z, self.w = None, []
+            self.z, self.w = self.z.new_empty(0), []
 
     def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
         """One way back through the path's layers for as many times as a row is asked for."""
@@ -263,12 +244,11 @@ class ReversePrefix(Prefix):
         for at in _distinct(rows):
             full = torch.zeros_like(self.z).index_copy_(0, rows[at], dz[at])
             gradients = torch.autograd.grad(self.z, self.w, full, retain_graph=True)
-            found[at] = sum(g.sum(-1) for g in gradients)[rows[at]]
+            found[at] = reduce(torch.add, (g.sum(-1) for g in gradients))[rows[at]]
         return found
 
     @torch.enable_grad()
     def finish(self) -> Tensor:
-        """Σ_k ω_k Σ_{n∈P} ∂F/∂w_n[t], (B, N)."""
         last = len(self.chosen) - 1
         if not self.keep:
             self.enter(last)
@@ -281,8 +261,26 @@ class ReversePrefix(Prefix):
         update = (self.w[-1] - full) @ self.rows(self.columns(layer))
         return write(self.model, self.z, layer, self.rows(self.plain.written[layer]) + update)
 
-    def _sum(self, gradients) -> Tensor:
-        return self.integrate(sum(gradient.sum(-1) for gradient in gradients))
+    def _sum(self, gradients: Sequence[Tensor]) -> Tensor:
+        return self.integrate(reduce(torch.add, (gradient.sum(-1) for gradient in gradients)))
+
+
+def search_ramps(problem: Problem) -> Sequence[Ramp]:
+    """One ramp for as many nodes as the rows admit at once, and so on: of the kind that a search needs."""
+    plain, images = problem.plain, len(problem.targets)
+    if plain.hidden[0].shape[1] == 1 and plain.logits.device.type != "mps":  # whose attention has no forward mode
+        return [ForwardRamp(problem, *part) for part in _node_groups(problem)]
+    keep = images * problem.quadrature.steps <= problem.rows
+    return [ReverseRamp(problem, *part, keep=keep) for part in _node_groups(problem)]
+
+
+def score_ramps(problem: Problem) -> Sequence[Ramp]:
+    """The same for the score of a given path: forward and backward are cheaper than forward mode."""
+    return [ReverseRamp(problem, *part) for part in _node_groups(problem)]
+
+
+def _node_groups(problem: Problem) -> Iterable[tuple[Tensor, Tensor]]:
+    return node_groups(problem.quadrature, problem.rows // len(problem.targets), problem.plain.logits)
 
 
 def _distinct(rows: Tensor) -> list[Tensor]:
@@ -295,9 +293,3 @@ def _distinct(rows: Tensor) -> list[Tensor]:
             groups.append([])
         groups[turn].append(position)
     return [torch.tensor(group, device=rows.device) for group in groups]
-
-
-def prefixes(kind, model, plain, targets, quadrature: Quadrature, rows: int, **options) -> list[Prefix]:
-    """One prefix of `kind` for as many nodes as `rows` admits at once, and so on for the rest of the nodes."""
-    parts = node_groups(quadrature, rows // len(targets), plain.logits)
-    return [kind(model, plain, targets, *part, **options) for part in parts]

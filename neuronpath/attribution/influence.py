@@ -4,16 +4,19 @@ Source: docs/method.md §4.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from ..models.vit import VisionTransformer
-from .engine import plain_forward, probability, resolve_targets
-from .quadrature import Quadrature
+from .choice import choose
+from .engine import Problem
+from .forward import probability
+from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups, node_groups
-from .score import PAPER, score_plain
-from .search import NonFiniteError, choose
+from .score import score_plain
+from .search import check_finite
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ def influence_path(
     images: Tensor,
     targets: Tensor,
     quadrature: Quadrature = PAPER,
+    *,
     internal_batch_size: int | None = None,
 ) -> InfluencePath:
     """Per layer l the arg max over j of Σ_k ω_k mean_t ∂F/∂h_j^l[t], and the JAS of the path that these make.
@@ -44,13 +48,12 @@ def influence_path(
     rows = internal_batch_size or default_rows(model, images.device)
     found = []
     for x, y in image_groups(quadrature, rows, images, targets):
-        plain = plain_forward(model, x)
-        y = resolve_targets(y, plain.logits)
-        influence = layer_influence(model, x, y, quadrature, rows)
+        problem = Problem.of(model, x, y, quadrature, rows)
+        influence = layer_influence(model, x, problem.targets, quadrature, rows)
         path, margin = (torch.stack(parts, 1) for parts in zip(*(choose(i, 1) for i in influence), strict=True))
-        found.append((path, score_plain(model, plain, y, path, quadrature, rows), margin, plain.logits))
+        found.append((path, score_plain(problem, path), margin, problem.plain.logits))
     result = InfluencePath(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-    NonFiniteError.check(result.margin, result.score)
+    check_finite(result.margin, result.score)
     return result
 
 
@@ -58,18 +61,19 @@ def layer_influence(
     model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, rows: int
 ) -> list[Tensor]:
     """Σ_k ω_k mean_t ∂F/∂h_j[t] of every layer, (B, H) each."""
-    B, total = len(images), 0
+    B, parts = len(images), []
     for alpha, weight in node_groups(quadrature, rows // B, images):
         scaled = alpha.repeat(B)[:, None, None, None] * images.repeat_interleave(len(alpha), 0)
-        total = total + _written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight)
+        parts.append(_written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight))
     # fc2 is linear: its transpose is applied once, to the mean over tokens and nodes.
+    total: Tensor = reduce(torch.add, parts)
     return [block.neuron_gradient(g) for g, block in zip(total, model.blocks, strict=True)]
 
 
 @torch.enable_grad()
 def _written_gradients(model: VisionTransformer, images: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Of what each layer's neurons write: Σ_k ω_k mean_t of the total derivative of F, (L, B, D)."""
-    z, written = model.embed(images), []
+    z, written = model.embed(images), list[Tensor]()
     for layer, block in enumerate(model.blocks):
         a = block.attend(z, model.queries(layer))
         out = block.project(block.hidden(a)).to(z.dtype)

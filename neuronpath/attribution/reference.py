@@ -4,47 +4,46 @@ Whole forward per layer, nodes batched, same dtype and kernels as the engine, on
 `scripts/benchmark.py` times it; the tests check it, like the engine, against a literal oracle.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from ..models.vit import VisionTransformer
+from .choice import choose
 from .quadrature import Quadrature
-from .search import choose
 
 
 def plain_search(
     model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, k: int = 1
 ) -> dict[str, Tensor]:
     """Paths (B, L, k) `ja` and `base`, their scores (B,) `ja_score` and `base_score`, and `margin` (B, L)."""
-    hidden = activations(model, images)
-    path, margin = [], []
-    for h in hidden:
-        w, layer, gradients = ramped_gradients(model, images, targets, hidden, path, quadrature, whole_layer=True)
-        S = sum(w).sum(-1) if w else torch.zeros_like(h[..., 0])  # (B, N)
-        G = sum(gradients).sum(-1) if w else torch.zeros_like(S)
-        chosen, m = choose(((S[..., None] + h) * (G[..., None] + layer)).sum(1), k)
+    ramps = PlainRamps(model, images, targets, quadrature, activations(model, images))
+    path: list[Tensor] = []
+    margin = []
+    for h in ramps.hidden:
+        g = ramps.gradients(path, whole_layer=True)
+        S = g.S if path else torch.zeros_like(h[..., 0])  # (B, N)
+        G = g.G if path else torch.zeros_like(S)
+        chosen, m = choose(((S[..., None] + h) * (G[..., None] + g.layer)).sum(1), k)
         path.append(chosen)
         margin.append(m)
-    base = [choose(h.sum(1), k)[0] for h in hidden]
+    base = [choose(h.sum(1), k)[0] for h in ramps.hidden]
     return {
         "ja": torch.stack(path, 1),
         "base": torch.stack(base, 1),
-        "ja_score": plain_score(model, images, targets, hidden, path, quadrature),
-        "base_score": plain_score(model, images, targets, hidden, base, quadrature),
+        "ja_score": ramps.score(path),
+        "base_score": ramps.score(base),
         "margin": torch.stack(margin, 1),
     }
-
-
-def plain_score(model, images, targets, hidden, path, quadrature) -> Tensor:
-    """JAS (B,) of `path`, a list of (B, k) per layer."""
-    w, _, gradients = ramped_gradients(model, images, targets, hidden, path, quadrature)
-    return (sum(w).sum(-1) * sum(gradients).sum(-1)).mean(1)
 
 
 @torch.no_grad()
 def activations(model: VisionTransformer, images: Tensor) -> list[Tensor]:
     """h̄ of every layer, (B, N, H)."""
-    z, hidden = model.embed(images), []
+    z, hidden = model.embed(images), list[Tensor]()
     for block in model.blocks:
         a = block.attend(z)
         h = block.hidden(a)
@@ -53,33 +52,63 @@ def activations(model: VisionTransformer, images: Tensor) -> list[Tensor]:
     return hidden
 
 
-def ramped_gradients(model, images, targets, hidden, path, quadrature, whole_layer=False):
-    """One whole forward and one backward of all nodes.
+@dataclass(frozen=True)
+class Gradients:
+    """What one backward of all nodes gives."""
 
-    Layers of `path` are clamped to h̄ with its neurons scaled by α; with `whole_layer` the next layer is α·h̄.
-    Returns w̄ of the path's neurons, (B, N, k) per layer; Σ_k ω_k ∂F/∂h of the next layer, (B, N, H), or None;
-    and Σ_k ω_k ∂F/∂w of the path's neurons, (B, N, k) per layer.
-    """
-    steps = quadrature.steps
-    nodes, weights = (torch.as_tensor(x).to(images) for x in (quadrature.nodes, quadrature.weights))
-    alpha = nodes.repeat(len(images))[:, None, None]  # rows image by image: (B·m, 1, 1)
-    rows = [x.repeat_interleave(steps, 0) for x in hidden[: len(path) + 1]]
-    index = [p.repeat_interleave(steps, 0)[:, None].expand(-1, rows[0].shape[1], -1) for p in path]
-    full = [h.gather(2, i) for h, i in zip(rows, index, strict=False)]
-    w = [(alpha * x).requires_grad_() for x in full]
-    clamped = [h.scatter(2, i, x) for h, i, x in zip(rows, index, w, strict=False)]
-    inputs = w
-    if whole_layer:
-        ramp = (alpha * rows[len(path)]).requires_grad_()
-        clamped, inputs = [*clamped, ramp], [*w, ramp]
-    logits = clamped_forward(model, images.repeat_interleave(steps, 0), clamped)
-    F = logits.softmax(-1).gather(1, targets.repeat_interleave(steps)[:, None])
-    gradients = [
-        torch.einsum("k,bk...->b...", weights, g.unflatten(0, (-1, steps)))
-        for g in torch.autograd.grad(F.sum(), inputs)
-    ]
-    layer = gradients.pop() if whole_layer else None
-    return [x[::steps] for x in full], layer, gradients
+    weights: list[Tensor]  # w̄ of the path's neurons, (B, N, k) per layer
+    path: list[Tensor]  # Σ_k ω_k ∂F/∂w of the path's neurons, (B, N, k) per layer
+    layer: Tensor  # Σ_k ω_k ∂F/∂h of the layer ramped as a whole, (B, N, H); empty without one
+
+    @property
+    def S(self) -> Tensor:
+        return reduce(torch.add, self.weights).sum(-1)
+
+    @property
+    def G(self) -> Tensor:
+        return reduce(torch.add, self.path).sum(-1)
+
+
+@dataclass(frozen=True)
+class PlainRamps:
+    """B images, their targets (B,) and their h̄ per layer, (B, N, H)."""
+
+    model: VisionTransformer
+    images: Tensor
+    targets: Tensor
+    quadrature: Quadrature
+    hidden: list[Tensor]
+
+    def score(self, path: Sequence[Tensor]) -> Tensor:
+        """JAS (B,) of `path`, (B, k) per layer."""
+        g = self.gradients(path)
+        return (g.S * g.G).mean(1)
+
+    def gradients(self, path: Sequence[Tensor], whole_layer: bool = False) -> Gradients:
+        """One whole forward and one backward of all nodes.
+
+        Layers of `path` are clamped to h̄ with its neurons scaled by α; with `whole_layer` the next layer is α·h̄.
+        """
+        steps = self.quadrature.steps
+        nodes, weights = (torch.as_tensor(x).to(self.images) for x in (self.quadrature.nodes, self.quadrature.weights))
+        alpha = nodes.repeat(len(self.images))[:, None, None]  # rows image by image: (B·m, 1, 1)
+        rows = [x.repeat_interleave(steps, 0) for x in self.hidden[: len(path) + 1]]
+        index = [p.repeat_interleave(steps, 0)[:, None].expand(-1, rows[0].shape[1], -1) for p in path]
+        full = [h.gather(2, i) for h, i in zip(rows, index, strict=False)]
+        w = [(alpha * x).requires_grad_() for x in full]
+        clamped = [h.scatter(2, i, x) for h, i, x in zip(rows, index, w, strict=False)]
+        inputs = w
+        if whole_layer:
+            ramp = (alpha * rows[len(path)]).requires_grad_()
+            clamped, inputs = [*clamped, ramp], [*w, ramp]
+        logits = clamped_forward(self.model, self.images.repeat_interleave(steps, 0), clamped)
+        F = logits.softmax(-1).gather(1, self.targets.repeat_interleave(steps)[:, None])
+        found = [
+            torch.einsum("k,bk...->b...", weights, g.unflatten(0, (-1, steps)))
+            for g in torch.autograd.grad(F.sum(), inputs)
+        ]
+        layer = found.pop() if whole_layer else torch.empty(0)
+        return Gradients([x[::steps] for x in full], found, layer)
 
 
 def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature) -> list[Tensor]:
@@ -88,7 +117,7 @@ def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, q
     nodes, weights = (torch.as_tensor(x).to(images) for x in (quadrature.nodes, quadrature.weights))
     scaled = nodes.repeat(len(images))[:, None, None, None] * images.repeat_interleave(steps, 0)
     for layer in range(len(model.blocks)):
-        z = model.embed(scaled)
+        z = overwritten = model.embed(scaled)
         for i, block in enumerate(model.blocks):
             a = block.attend(z)
             h = block.hidden(a)
@@ -101,7 +130,7 @@ def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, q
     return influences
 
 
-def clamped_forward(model: VisionTransformer, images: Tensor, clamped: list[Tensor]) -> Tensor:
+def clamped_forward(model: VisionTransformer, images: Tensor, clamped: Sequence[Tensor]) -> Tensor:
     """Logits, with the neuron tokens' activations of the first layers overwritten by `clamped`."""
     z = model.embed(images)
     for layer, block in enumerate(model.blocks):

@@ -1,14 +1,15 @@
 """The Joint Attribution Score of a given path (Wang et al. 2025, Definition 1, Eq. 2-3; docs/method.md §2)."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from ..models.vit import VisionTransformer
-from .engine import Plain, ReversePrefix, gather_neurons, plain_forward, prefixes, resolve_targets
-from .quadrature import Quadrature
+from .engine import Problem, score_ramps
+from .forward import gather_neurons
+from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups
-
-PAPER = Quadrature("right", 20)
 
 
 def score_path(
@@ -17,6 +18,7 @@ def score_path(
     targets: Tensor,
     path: Tensor,
     quadrature: Quadrature = PAPER,
+    *,
     internal_batch_size: int | None = None,
 ) -> Tensor:
     """JAS(P) = Σ_t S[t]·G[t] / N per image, with the neuron tokens of every layer that P covers clamped.
@@ -30,25 +32,21 @@ def score_path(
     """
     check_path(model, len(images), path)
     rows = internal_batch_size or default_rows(model, images.device)
-    scores = []
-    for x, y, p in image_groups(quadrature, rows, images, targets, path):
-        plain = plain_forward(model, x)
-        scores.append(score_plain(model, plain, resolve_targets(y, plain.logits), p, quadrature, rows))
-    return torch.cat(scores)
+    groups = image_groups(quadrature, rows, images, targets, path)
+    return torch.cat([score_plain(Problem.of(model, x, y, quadrature, rows), p) for x, y, p in groups])
 
 
-def score_plain(
-    model: VisionTransformer, plain: Plain, targets: Tensor, path: Tensor, quadrature: Quadrature, rows: int
-) -> Tensor:
-    """`score_path` where the plain forward is at hand and the targets are classes."""
-    G = 0
-    for prefix in prefixes(ReversePrefix, model, plain, targets, quadrature, rows):
+def score_plain(problem: Problem, path: Tensor) -> Tensor:
+    """`score_path` where the plain forward is at hand."""
+    parts = []
+    for ramp in score_ramps(problem):
         for layer in range(path.shape[1]):
-            prefix.enter(layer)
-            prefix.extend(path[:, layer])
-        G = G + prefix.finish()
-    S = sum(gather_neurons(h, p).sum(-1) for h, p in zip(plain.hidden, path.unbind(1), strict=False))
-    return (S * G).mean(1)
+            ramp.enter(layer)
+            ramp.extend(path[:, layer])
+        parts.append(ramp.finish())
+    weights = zip(problem.plain.hidden, path.unbind(1), strict=False)
+    S = reduce(torch.add, (gather_neurons(h, p).sum(-1) for h, p in weights))
+    return (S * reduce(torch.add, parts)).mean(1)
 
 
 def check_path(model: VisionTransformer, images: int, path: Tensor) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ from ..errors import UserError
 class Parser(argparse.ArgumentParser):
     """No abbreviations; a mistake is a UserError of one line; the help says every default."""
 
-    def __init__(self, description: str):
+    def __init__(self, description: str | None):
         super().__init__(
             description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -21,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists the options)")
 
 
-def whole(least: int, most: int = 2**31 - 1):
+def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     """The type of an option that takes a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
@@ -30,6 +31,13 @@ def whole(least: int, most: int = 2**31 - 1):
         return int(text)
 
     return parse
+
+
+def device_name(text: str) -> str:
+    """The type of an option that names a device; whether it is there is seen when it is used."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", text):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:N or mps, not {text!r}")
+    return text
 
 
 def file_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Several processes on one job: which labels this one computes, and on which GPU.
+"""Several processes on one job: which labels this one computes.
 
 The launcher's environment decides (torchrun, srun), or `--shard` by hand; both together multiply. Every label has one
 process, hence every record file one writer, and nothing is merged. The processes never speak to each other.
@@ -8,8 +8,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
-
-import torch
 
 from ..errors import UserError
 
@@ -33,12 +31,6 @@ class Share:
     def of(self, labels: Sequence[T]) -> list[T]:
         """Every `count`-th of `labels`."""
         return list(labels[self.index :: self.count])
-
-    def device(self, device: torch.device) -> torch.device:
-        """`device`, but a GPU of its own for each process where "cuda" has no number."""
-        if device.type == "cuda" and device.index is None:
-            return torch.device("cuda", self.local % torch.cuda.device_count())
-        return device
 
 
 def share(shard: tuple[int, int] = (0, 1), environment: Mapping[str, str] = os.environ) -> Share:

@@ -1,4 +1,4 @@
-"""Images with an identity, how they are preprocessed and batched, class names, and the embedded digits."""
+"""Images with an identity, how they are preprocessed and loaded, class names, and the embedded digits."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""Images with an identity: folders of class folders and CIFAR, selected, preprocessed and batched.
+"""Images with an identity: folders of class folders, and CIFAR.
 
 Every image is an `Item` known by its path relative to the data set's root (CIFAR: its index as text) from here to
-the record. Image files are untrusted: one that cannot be read becomes a message, never a blank image.
+the record. Image files are untrusted: one that cannot be read is one of DECODING_ERRORS, never a blank image.
 """
 
 import hashlib
@@ -9,30 +9,20 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from ml_collections import ConfigDict
 from PIL import Image
-from torch import Tensor
-from torchvision import datasets, transforms
-from torchvision.transforms import InterpolationMode
+from torchvision import datasets
 
 from ..errors import UserError, one_line
-from ..interrupts import forget_in_worker
+from ..files import Item
 
-FOLDERS = ("imagenet1k", "imagefolder", "digits")
 CIFAR = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
-DATASETS = (*FOLDERS, *CIFAR)
-DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
-DEFAULT_PATH = "dataset/imagenet2012/val"
 SYNSETS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # ImageNet-1k's, joined by newlines
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation
-HALF = ((0.5,) * 3, (0.5,) * 3)
 
 DECODING_ERRORS = (
     OSError,
@@ -47,14 +37,6 @@ DECODING_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image: `image` its identity, `label` its class index."""
-
-    image: str
-    label: int
 
 
 @dataclass(frozen=True)
@@ -88,9 +70,10 @@ class ImageSet:
             raise UserError(
                 f"--labels: {self.root} has no class {unknown[0]}; its labels are 0 to {len(self.classes) - 1}"
             )
-        wanted, taken, chosen = set(labels if labels is not None else range(len(self.classes))), {}, []
+        wanted, taken = set(labels if labels is not None else range(len(self.classes))), Counter[int]()
+        chosen = []
         for item in self.items:
-            taken[item.label] = taken.get(item.label, 0) + 1
+            taken[item.label] += 1
             if item.label in wanted and taken[item.label] <= (images_per_class or len(self.items)):
                 chosen.append(item)
         if not chosen:
@@ -104,7 +87,7 @@ def open_dataset(name: str, path: str | Path, num_classes: int) -> ImageSet:
     if not root.is_dir():
         hint = "; make it with: python scripts/train_digits.py" if name == "digits" else "; give --dataset_path"
         raise UserError(f"{root}: no such folder{hint}")
-    found = _cifar(name, root) if name in CIFAR else _folder(root)
+    found = _cifar(name, root) if name in CIFAR else open_folder(root)
     if len(found.classes) != num_classes:
         raise UserError(
             f"{root}: {len(found.classes)} classes, but the model's head has {num_classes}; give the whole data set "
@@ -113,7 +96,7 @@ def open_dataset(name: str, path: str | Path, num_classes: int) -> ImageSet:
     return found
 
 
-def _folder(root: Path) -> ImageSet:
+def open_folder(root: Path) -> ImageSet:
     """Labels are the places of the class folders' names in alphabetical order."""
     try:
         folder = datasets.ImageFolder(str(root), allow_empty=True)
@@ -163,31 +146,6 @@ def synset_fault(source: ImageSet) -> str:
     )
 
 
-def preprocessing(kind: str, config: ConfigDict, dataset: str = "imagenet1k") -> transforms.Compose:
-    """Pillow image of `dataset` (one of DATASETS) to normalised (3, S, S), S = `config.img_size`.
-
-    "paper": squashed to S×S, bilinear, ImageNet mean and standard deviation; for CIFAR 0.5, as the released scripts
-    have it. "native": what the public weights were trained for; Google's ViTs the short side to ⌊S/0.9⌋ (to S from
-    384 pixels on), bicubic, centre crop, mean and standard deviation 0.5; fine-tuned MAE the short side to
-    256/224·S, centre crop, ImageNet's.
-    """
-    S = config.img_size
-    if kind == "paper":
-        steps = [transforms.Resize((S, S), InterpolationMode.BILINEAR)]
-    elif config.pool == "cls":
-        steps = [transforms.Resize(S if S >= 384 else S * 10 // 9, InterpolationMode.BICUBIC)]
-    else:
-        steps = [transforms.Resize(S * 256 // 224, InterpolationMode.BICUBIC)]
-    half = paper_half(dataset) if kind == "paper" else config.pool == "cls"
-    normalise = transforms.Normalize(*(HALF if half else IMAGENET))
-    return transforms.Compose([*steps, transforms.CenterCrop(S), transforms.ToTensor(), normalise])
-
-
-def paper_half(dataset: str) -> bool:
-    """Whether "paper" preprocessing takes mean and standard deviation 0.5 instead of ImageNet's."""
-    return dataset in CIFAR
-
-
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as 8-bit RGB; 16-bit greyscale is scaled, where Pillow alone would clip it to white.
 
@@ -198,56 +156,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image.convert("RGB")
-
-
-@dataclass(frozen=True)
-class Batch:
-    items: list[Item]
-    images: Tensor  # (B, 3, S, S) float32, one per item
-    bad: list[tuple[Item, str]]  # images that could not be read, and why
-
-    def pin_memory(self) -> "Batch":
-        """The same in memory from which a GPU copies by itself; PyTorch's loader calls it."""
-        return replace(self, images=self.images.pin_memory())
-
-
-class _Loaded(torch.utils.data.Dataset):
-    def __init__(self, source: ImageSet, items: list[Item], transform: Callable):
-        self.source, self.items, self.transform = source, items, transform
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int) -> tuple[Item, Tensor | str]:
-        try:
-            return self.items[i], self.transform(self.source.rgb(self.items[i]))
-        except DECODING_ERRORS as e:
-            return self.items[i], one_line(e)
-
-
-def _collate(samples: list[tuple[Item, Tensor | str]]) -> Batch:
-    good = [(item, x) for item, x in samples if isinstance(x, Tensor)]
-    bad = [(item, x) for item, x in samples if isinstance(x, str)]
-    images = torch.stack([x for _, x in good]) if good else torch.empty(0)
-    return Batch([item for item, _ in good], images, bad)
-
-
-def batches(
-    source: ImageSet,
-    items: list[Item],
-    transform: Callable,
-    batch_size: int = 10,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-) -> Iterator[Batch]:
-    """`items` in order, in batches; the last may be short, and classes mix. `pin_memory`: for copies to a GPU."""
-    return iter(
-        torch.utils.data.DataLoader(
-            _Loaded(source, items, transform),
-            batch_size=batch_size,
-            num_workers=min(num_workers, -(-len(items) // batch_size)),
-            collate_fn=_collate,
-            pin_memory=pin_memory,
-            worker_init_fn=lambda _: forget_in_worker(),
-        )
-    )

@@ -1,8 +1,10 @@
 """Pictures of classes: which units their images choose (the paper's Figure 4), and which classes are alike."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.cm import ScalarMappable
@@ -15,9 +17,10 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from tqdm import tqdm
 
-from ..analysis.similarity import Classes, modes, most_frequent
-from ..errors import writing
-from ..records.methods import METHODS
+from ..analysis.classes import Classes
+from ..analysis.similarity import modes, most_frequent
+from ..files import writing
+from ..records.schema import METHODS
 from .common import escaped, write_caption
 
 LONGEST = 40  # characters of a class name
@@ -68,7 +71,7 @@ def _draw_class(axes: Axes, paths: np.ndarray, num_neurons: int, colour: str) ->
     spread = [layer for layer in range(depth) if layer not in constant]
     if spread:
         violins = axes.violinplot([values[layer] for layer in spread], spread, widths=0.6, showextrema=False)
-        for body in violins["bodies"]:
+        for body in cast("list[Artist]", violins["bodies"]):
             body.set(facecolor=colour, edgecolor=colour, alpha=0.35, linewidth=0.8)
     heights = [values[layer][0] for layer in constant]
     axes.hlines(heights, np.array(constant) - 0.3, np.array(constant) + 0.3, color=colour, linewidth=2, alpha=0.5)

@@ -1,6 +1,7 @@
 """Figures of what removal and enhancement do, from result folders (docs/method.md §5)."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,16 +10,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ..analysis.metrics import Edited, Missing
-from ..analysis.table import EDITS, Results, edited_of
+from ..analysis.results import EDITS, Results, edited_of
 from ..errors import UserError
-from ..records.methods import EDITED
+from ..records.schema import EDITED, OPERATIONS
 from .common import counts, escaped, finish, jitter, marker, no_records, points
 from .scores import mixed
 
 HEADS = {"cls": "ViT", "mean": "MAE"}  # a model's pooling, and what models with it are called
-OPERATIONS = {"remove": "Removal (zero-out, factor 0)", "enhance": "Enhancement (doubling, factor 2)"}
-ACCURACY = {"remove": "removal_accuracy_deviation", "enhance": "enhancement_accuracy_deviation"}  # keys of the table
-HOLLOW = {"marker": "s", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.3}
+ACCURACY = {
+    key: f"{operation.noun.lower()}_accuracy_deviation" for key, operation in OPERATIONS.items()
+}  # in the table
+HOLLOW: dict[str, Any] = {"marker": "s", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.3}
 
 
 def of_head(results: Results, models: Sequence[str], pool: str) -> list[str]:
@@ -44,7 +46,7 @@ def probability_deviation(results: Results, models: Sequence[str]) -> Figure:
     ]
     figure, panels = _operation_panels(models, len(methods))
     for panel, of_models in zip(panels, edited.values(), strict=True):
-        drawn = []
+        drawn: list[float] = []
         for x, method, one in _places(of_models.values(), methods):
             values = np.array([*one.probability_deviation().values()]) if one else np.empty(0)
             drawn.extend(values)
@@ -83,7 +85,10 @@ def _no_edits(results: Results, models: Iterable[str]) -> UserError:
 
 def _box(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
     line, middle = {"color": colour, "linewidth": 1.2}, {"color": "black", "linewidth": 1.4}
-    style = {"boxprops": {"facecolor": colour, "edgecolor": colour, "alpha": 0.35}, "medianprops": middle}
+    style: dict[str, Any] = {
+        "boxprops": {"facecolor": colour, "edgecolor": colour, "alpha": 0.35},
+        "medianprops": middle,
+    }
     style |= {"whiskerprops": line, "capprops": line, "patch_artist": True, "showfliers": False}
     axes.boxplot(values, positions=[x], widths=0.16, **style)
     points(axes, x + jitter(len(values), 0.12), values, colour)
@@ -156,15 +161,15 @@ def _operation_panels(models: Sequence[str], methods: int, sharey: bool = False)
     """One above the other; a model is a group of methods around a whole number."""
     figure = Figure(figsize=(max(6.5, 0.45 * methods * len(models) + 1.5), 7), layout="constrained")
     panels = [*figure.subplots(len(OPERATIONS), 1, sharex=True, sharey=sharey)]
-    for panel, title in zip(panels, OPERATIONS.values(), strict=True):
-        panel.set_title(title, fontsize=10)
+    for panel, operation in zip(panels, OPERATIONS.values(), strict=True):
+        panel.set_title(f"{operation.noun} ({operation.what}, factor {operation.factor:g})", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
         for i in range(1, len(models)):
             panel.axvline(i - 0.5, color="0.85", linewidth=0.8, zorder=0)
     return figure, panels
 
 
-def _places(rows: Iterable[dict], methods: Sequence[str]) -> Iterable[tuple[float, str, object]]:
+def _places(rows: Iterable[dict], methods: Sequence[str]) -> Iterable[tuple[float, str, Any]]:
     """(x, method, what a row has of it) for every model's row and every method."""
     for i, row in enumerate(rows):
         for j, method in enumerate(methods):

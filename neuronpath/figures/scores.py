@@ -11,10 +11,10 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from scipy.stats import gaussian_kde
 
 from ..analysis.metrics import Missing
-from ..analysis.table import Results, scores_of
-from ..attribution.quadrature import describe
+from ..analysis.results import Results, scores_of
 from ..errors import UserError
-from ..records.methods import METHODS
+from ..records.args import describe_rule
+from ..records.schema import METHODS
 from .common import alpha, counts, escaped, finish, jitter, marker, no_records, points
 
 COLUMNS = 4  # panels in a row
@@ -81,8 +81,9 @@ def _score_panels(results: Results, models: Sequence[str]) -> tuple[Figure, list
         panel.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         panel.set_xticks(range(len(METHODS)), [method.name.replace(" ", "\n") for method in METHODS.values()])
         panel.set_xlim(-0.6, len(METHODS) - 0.4)
-        n = ", ".join(counts(_sizes(of_methods)))
-        panel.set_title(f"{escaped(model)}\n{_rule(results.settings(model))}{n}", fontsize=9)
+        n, settings = ", ".join(counts(_sizes(of_methods))), results.settings(model)
+        rule = describe_rule(settings) + "\n" if "quadrature" in settings else ""
+        panel.set_title(f"{escaped(model)}\n{rule}{n}", fontsize=9)
         panel.spines[["top", "right"]].set_visible(False)
         for x, found in enumerate(of_methods.values()):
             if not found:
@@ -137,8 +138,3 @@ def mixed(results: Results, models: Sequence[str]) -> str:
     """A sentence for captions on records that were made in different circumstances; "" where there are none."""
     found = [f"{escaped(model)} in {job}: {text}" for model in models for job, text in results.mixed(model).items()]
     return f" Not all alike: {'; '.join(found)}." if found else ""
-
-
-def _rule(settings: dict) -> str:
-    known = "quadrature" in settings and "ig_total_step" in settings
-    return describe(settings["quadrature"], settings["ig_total_step"]) + "\n" if known else ""

@@ -1,4 +1,4 @@
-"""The model and where its weights come from: one Vision Transformer, its configs, checkpoints, devices."""
+"""The model and where its weights come from: one Vision Transformer, its configs, checkpoints, devices, training."""
 
 import lazy_loader
 

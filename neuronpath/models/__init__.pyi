@@ -3,6 +3,6 @@ from .checkpoint import load as load
 from .checkpoint import save as save
 from .checkpoint import sha256 as sha256
 from .configs import CONFIGS as CONFIGS
-from .devices import PRECISIONS as PRECISIONS
+from .configs import Config as Config
 from .vit import Block as Block
 from .vit import VisionTransformer as VisionTransformer

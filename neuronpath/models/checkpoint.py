@@ -20,15 +20,15 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import UserError, one_line
-from .configs import CONFIGS, HEADS_BY_WIDTH
+from .configs import CONFIGS, HEADS_BY_WIDTH, Config
 from .layouts import FLAX, STATE_DICT, Layout, fault, resize_positions
 from .vit import VisionTransformer
 
@@ -83,6 +83,7 @@ class Contents:
 def load(
     checkpoint: str | Path,
     model_type: str = "auto",
+    *,
     img_size: int | None = None,
     num_heads: int | None = None,
     pool: str | None = None,
@@ -105,9 +106,8 @@ def load(
     wanted = pool or config.pool
     if contents.pool not in (wanted, None):
         raise HeadError(f"{path}: its head reads {HEADS[contents.pool]}, not {HEADS[wanted]}", contents.pool)
-    config.pool = wanted
-    model = _matching_model(path, contents, config, model_type).to_empty(device="cpu")
-    if config.num_heads is None:
+    model = _matching_model(path, contents, config.with_(pool=wanted), model_type).to_empty(device="cpu")
+    if not config.num_heads:
         raise UserError(
             f"{path}: neither it nor its width of {config.width} tells the number of heads; give --num_heads"
         )
@@ -128,7 +128,8 @@ def save(model: VisionTransformer, checkpoint: str | Path) -> None:
     tensors = {name: view.detach().float().cpu().contiguous() for name, view in views.items()}
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")  # so that a cut file never has its name
     if path.suffix == ".npz":
-        np.savez(temporary, **{name: tensor.numpy() for name, tensor in tensors.items()})
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+        np.savez(temporary, **arrays)
     else:
         torch.save({"model": tensors, "num_heads": model.config.num_heads}, temporary)
     temporary.replace(path)
@@ -162,8 +163,8 @@ def read(path: Path) -> Contents:
         if found := re.search(r"GLOBAL (\S+)", str(e)):
             fault = f"holds an object of type {found[1]}, which could run code; nothing was run. Get a file of weights"
             raise UserError(f"{path}: {fault}") from e
-        why = re.search(r"WeightsUnpickler error:\s*(.*)", str(e))  # without torch's advice to load it unsafely
-        why = why[1] if why else one_line(e, 120)
+        torchs = re.search(r"WeightsUnpickler error:\s*(.*)", str(e))  # without its advice to load it unsafely
+        why = torchs[1] if torchs else one_line(e, 120)
         raise UserError(f"{path}: not a sound {path.suffix} checkpoint ({why}); download or copy it again") from e
     wrong = [name for name, tensor in contents.tensors.items() if not _is_plain(tensor)]
     if wrong:
@@ -217,7 +218,7 @@ def _head_count(value: object) -> int | None:
     return int(text) if text.isdecimal() and 0 < len(text) < 5 and int(text) else None
 
 
-def _matching_model(path: Path, contents: Contents, config: ConfigDict, model_type: str) -> VisionTransformer:
+def _matching_model(path: Path, contents: Contents, config: Config, model_type: str) -> VisionTransformer:
     """A model, without memory yet, that the arrays fill exactly; otherwise one UserError with all that differs."""
     layout, tensors = contents.layout, contents.tensors
     with torch.device("meta"):
@@ -236,23 +237,23 @@ def _matching_model(path: Path, contents: Contents, config: ConfigDict, model_ty
     return model
 
 
-def _config(path: Path, contents: Contents, model_type: str, img_size: int | None, num_heads: int | None) -> ConfigDict:
+def _config(path: Path, contents: Contents, model_type: str, img_size: int | None, num_heads: int | None) -> Config:
     """The named model's dimensions with the head's classes, or under "auto" those that the arrays have.
 
-    `num_heads` is None where nothing tells: the shapes of a state dict do not depend on it.
+    `num_heads` is 0 where nothing tells: the shapes of a state dict do not depend on it.
     """
     if model_type != "auto" and model_type not in CONFIGS:
         raise UserError(f"--model_type {model_type} is unknown; choose from auto, {', '.join(CONFIGS)}")
     found = contents.layout.dimensions(contents.tensors)
     if model_type == "auto":
-        heads = num_heads or found.get("num_heads") or contents.num_heads or HEADS_BY_WIDTH.get(found["width"])
-        config = ConfigDict({**found, "num_heads": heads, "pool": contents.pool or "cls"})
+        heads = num_heads or found.get("num_heads") or contents.num_heads or HEADS_BY_WIDTH.get(found["width"]) or 0
+        config = Config.of({**found, "num_heads": heads, "pool": contents.pool or "cls"})
     else:
-        config = ConfigDict(CONFIGS[model_type])
-        config.update(num_classes=found["num_classes"], num_heads=num_heads or config.num_heads)
-    config.img_size = img_size or config.img_size
+        config = CONFIGS[model_type]
+        config = config.with_(num_classes=found["num_classes"], num_heads=num_heads or config.num_heads)
+    config = config.with_(img_size=img_size or config.img_size)
     if contents.layout is FLAX and not num_heads and config.width % config.num_heads:
-        config.num_heads = 1  # the arrays contradict each other; the comparison says where
+        config = config.with_(num_heads=1)  # the arrays contradict each other; the comparison says where
     if config.num_heads and config.width % config.num_heads:
         raise UserError(f"{path}: a width of {config.width} has no {config.num_heads} heads; change --num_heads")
     if config.img_size % config.patch_size:

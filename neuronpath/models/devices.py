@@ -1,29 +1,32 @@
 """Where a model runs, and in what precision."""
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
 
 from ..errors import UserError
+from .configs import PRECISIONS
 
 # The dtype of `checkpoint.load`. tf32 is fp32 with a switch of PyTorch's: its matrix products round their factors to 11
 # significant bits.
-PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64, "tf32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.float64, torch.float32, torch.bfloat16), strict=True))
 
 
-def device(text: str) -> torch.device:
-    """The type of an option that names a device that is there: auto, cpu, cuda, cuda:N or mps."""
-    if text == "auto":
-        text = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, colon, index = text.partition(":")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in count or (colon and not (kind == "cuda" and index.isdecimal())):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:N or mps, not {text!r}")
-    if int(index or 0) >= count[kind]:
-        raise argparse.ArgumentTypeError(f"{text!r} is not there: this machine has {count[kind]} {kind} device(s)")
-    return torch.device(text)
+def device(name: str, local: int = 0) -> torch.device:
+    """The device that --device names: auto, cpu, cuda, cuda:N or mps. UserError where it is not there.
+
+    `local`: the number of this process on its machine; each has a GPU of its own where "cuda" has no number.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= count:
+        raise UserError(f"--device {name}: this machine has {count} {kind} device(s); choose another, such as cpu")
+    if kind == "cuda" and not index:
+        return torch.device("cuda", local % count)
+    return torch.device(name)
 
 
 def set_precision(name: str, device: torch.device) -> torch.dtype:
@@ -33,7 +36,7 @@ def set_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp64" and device.type == "mps":
         raise UserError("--precision fp64: mps has none; use --device cpu")
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
-    return PRECISIONS[name]
+    return DTYPES[name]
 
 
 def synchronize(device: torch.device) -> None:

@@ -45,10 +45,12 @@ class Layout:
 def flax_views(model: VisionTransformer) -> dict[str, Tensor]:
     """Every parameter of a CLS-head model under its Flax name and in its Flax shape."""
     D, heads = model.config.width, model.config.num_heads
-    views = {
+    convolution = model.patch_embed.proj
+    assert convolution.bias is not None
+    views: dict[str, Tensor] = {
         "cls": model.cls_token,
-        "embedding/kernel": model.patch_embed.proj.weight.permute(2, 3, 1, 0),  # OIHW to HWIO
-        "embedding/bias": model.patch_embed.proj.bias,
+        "embedding/kernel": convolution.weight.permute(2, 3, 1, 0),  # OIHW to HWIO
+        "embedding/bias": convolution.bias,
         FLAX_POSITIONS: model.pos_embed,
         "Transformer/encoder_norm/scale": model.norm.weight,
         "Transformer/encoder_norm/bias": model.norm.bias,

@@ -10,11 +10,15 @@ Whoever studies a block asks for a stage instead of copying the model:
     z = a + block.project(h)  # (B, T, D)  residual stream after the block
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
 import torch
 import torch.autograd.forward_ad as forward_ad
 import torch.nn.functional as F
-from ml_collections import ConfigDict
 from torch import Tensor, nn
+
+from .configs import Config
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,8 +32,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -120,17 +124,20 @@ class PatchEmbed(nn.Module):
 class VisionTransformer(nn.Module):
     """A ViT that classifies from the CLS token (`pool="cls"`) or from the mean patch token (`pool="mean"`).
 
-    Images are (B, 3, height, width), normalised; logits (B, C). `config` as in `neuronpath.configs`.
+    Images are (B, 3, height, width), normalised; logits (B, C). `config`: a `Config`, or a mapping with its names.
     """
 
-    def __init__(self, config: ConfigDict):
+    blocks: Sequence[Block]
+
+    def __init__(self, config: Config | Mapping[str, Any]):
         super().__init__()
-        D, tokens = config.width, 1 + (config.img_size // config.patch_size) ** 2
-        self.config = config
+        self.config = config = Config.of(config)
+        D = config.width
         self.patch_embed = PatchEmbed(config.patch_size, D)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, D))
-        self.blocks = nn.ModuleList(Block(D, config.num_heads, config.mlp_dim) for _ in range(config.depth))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, D))
+        blocks = [Block(D, config.num_heads, config.mlp_dim) for _ in range(config.depth)]
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         if config.pool == "cls":
             self.norm = LayerNorm(D)
         else:
@@ -145,9 +152,10 @@ class VisionTransformer(nn.Module):
     def set_dtype(self, dtype: torch.dtype) -> "VisionTransformer":
         """float32 or float64 throughout, or bfloat16: the blocks' linear layers and attention, all else float32."""
         self.to(torch.float32 if dtype == torch.bfloat16 else dtype)
-        for module in self.blocks.modules():
-            if isinstance(module, Linear):
-                module.to(dtype)
+        for block in self.blocks:
+            for module in block.modules():
+                if isinstance(module, Linear):
+                    module.to(dtype)
         return self
 
     @property

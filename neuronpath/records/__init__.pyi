@@ -1,8 +1,5 @@
 from .args import Args as Args
 from .args import args_file as args_file
-from .methods import EDITED as EDITED
-from .methods import METHODS as METHODS
-from .methods import Method as Method
 from .reading import (
     label_file as label_file,
 )
@@ -14,5 +11,23 @@ from .reading import (
 )
 from .reading import (
     read_results as read_results,
+)
+from .schema import (
+    EDITED as EDITED,
+)
+from .schema import (
+    KEYS as KEYS,
+)
+from .schema import (
+    METHODS as METHODS,
+)
+from .schema import (
+    OPERATIONS as OPERATIONS,
+)
+from .schema import (
+    check_record as check_record,
+)
+from .schema import (
+    keys_of as keys_of,
 )
 from .store import Store as Store

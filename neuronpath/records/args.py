@@ -88,5 +88,13 @@ def _shown(value: object) -> str:
     return text if len(text) < 64 else f"{text[:12]}…"  # a digest
 
 
+def describe_rule(settings: dict) -> str:
+    """The quadrature, for headings; `auto` has no fixed number of nodes. "quadrature unknown" where nothing tells."""
+    rule, steps = settings.get("quadrature"), settings.get("ig_total_step")
+    if not rule:
+        return "quadrature unknown"
+    return f"quadrature {rule}" + ("" if steps is None else f", m = {steps}")
+
+
 def args_file(directory: Path, prefix: str) -> Path:
     return directory / f"{prefix}.args.json"

@@ -24,7 +24,8 @@ class Locks:
 
     def __init__(self, directory: Path, prefix: str, labels: Sequence[int]):
         self.file = directory / f".{prefix}.lock"
-        self._open()
+        self._descriptor = self._open()
+        self._closed = False
         me = f"{os.getpid()} {socket.gethostname()}".encode()[:RANGE].ljust(RANGE)
         for label in labels:
             start = RANGE * (1 + label)
@@ -56,7 +57,7 @@ class Locks:
 
     def close(self) -> None:
         """Release all; without another user left, remove the file."""
-        if self._descriptor is None:
+        if self._closed:
             return
         try:
             self._unlock(0, 0)
@@ -65,14 +66,14 @@ class Locks:
         except OSError:
             pass  # others use it, or there are no locks here
         os.close(self._descriptor)
-        self._descriptor = None
+        self._closed = True
 
-    def _open(self) -> None:
+    def _open(self) -> int:
         """Open the file, and be sure that it is still the one of this name: its last user may have removed it."""
         while True:
-            self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_SH, 1, 0)  # it is not removed while this is held
+                fcntl.lockf(descriptor, fcntl.LOCK_SH, 1, 0)  # it is not removed while this is held
             except OSError as e:
                 if e.errno not in UNSUPPORTED:
                     raise
@@ -80,13 +81,13 @@ class Locks:
                     f"{self.file.parent}: this file system has no locks; make sure that no other run writes there",
                     stacklevel=4,
                 )
-                return
+                return descriptor
             try:
-                if os.fstat(self._descriptor).st_ino == self.file.stat().st_ino:
-                    return
+                if os.fstat(descriptor).st_ino == self.file.stat().st_ino:
+                    return descriptor
             except FileNotFoundError:
                 pass
-            os.close(self._descriptor)
+            os.close(descriptor)
 
     def _lock(self, start: int, length: int) -> bool:
         """Whether there are locks; BlockingIOError or PermissionError where this one is taken."""

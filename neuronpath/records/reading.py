@@ -6,19 +6,14 @@ released ones carry none and are joined by position, only where the counts match
 
 import json
 import re
-import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-from ml_collections import ConfigDict
+from typing import NoReturn
 
 from ..errors import UserError, one_line
+from .schema import PATHS
 
-PATHS = ("ja", "base", "path")
-PROBABILITIES = ("prob", "original", "remove", "enhance", "prune")
-LABELS = tuple(f"{key}_label" for key in PROBABILITIES[1:])
-PER_LAYER = ("margin", "search_rank", "search_scored")
 UNFINISHED = ".partial"  # the ending of a label file that replaces an older one and is not yet complete
 
 
@@ -135,21 +130,22 @@ def parse_lines(file: Path, tear: bool = False) -> Iterator[tuple[int, int, obje
         yield number, end, value
 
 
-def _no_constant(name: str):
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
 def _normalised(value: object, where: str) -> list[dict]:
-    records = value if isinstance(value, list) else [value]
-    if not all(isinstance(record, dict) for record in records):
+    values = value if isinstance(value, list) else [value]
+    records = [record for record in values if isinstance(record, dict)]
+    if len(records) < len(values):
         raise UserError(f"{where}: neither a record nor a list of records")
     return [ours for r in records for ours in ([r] if "image" in r else map(_released, _of_images(r)))]
 
 
 def _of_images(record: dict) -> list[dict]:
     """One record per image, where a released influence_pattern script put the paths of a batch, in floats, in one."""
-    paths = record.get("path")
-    lists = isinstance(paths, list) and all(isinstance(path, list) and path for path in paths)
+    paths = _as_list(record.get("path"))
+    lists = all(isinstance(path, list) and path for path in paths)
     if not lists or not any(isinstance(unit, float) for path in paths for unit in path):
         return [record]
     return [
@@ -177,59 +173,10 @@ def _released(record: dict) -> dict:
 
 def _unit(value: object) -> int | None:
     """The index that a number, 3 or 3.0, stands for; None for anything else."""
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return int(value) if whole and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def _as_list(value: object) -> list:
     return value if isinstance(value, list) else [value]
-
-
-def check_record(record: dict, config: ConfigDict, keys: Collection[str]) -> str:
-    """What is wrong with one of our records, which has `keys`, for a model of `config`, or ""."""
-    if missing := [key for key in keys if key not in record]:
-        return f"{missing[0]} is missing"
-    for key in ("pred", "label", *(key for key in keys if key in LABELS)):
-        if not _is_index(record.get(key), config.num_classes):
-            return f"{key} is not one of {config.num_classes} classes"
-    for key, value in record.items():
-        if key in PATHS and not is_path(value, config):
-            return f"{key} is not {config.depth} lists of distinct neurons, each 0 to {config.mlp_dim - 1}"
-        if (key.endswith("score") or key in PROBABILITIES) and not _is_number(value):
-            return f"{key} is not a number"
-    for key in PER_LAYER:
-        if key in keys and not _are_numbers(record[key], config.depth):
-            return f"{key} is not {config.depth} numbers"
-    if "search_stopped" in keys and not (
-        isinstance(record["search_stopped"], list) and len(record["search_stopped"]) == config.depth
-    ):
-        return f"search_stopped is not {config.depth} words"
-    if "nodes" in keys and not _is_index(record["nodes"], 2**31):
-        return "nodes is not a whole number"
-    if "converged" in keys and not (record["converged"] is None or isinstance(record["converged"], bool)):
-        return "converged is not true, false or null"
-    return ""
-
-
-def _are_numbers(value: object, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
-
-
-def _is_number(value: object) -> bool:
-    """A finite one: 1e999 and integers beyond floating point are none."""
-    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
-
-
-def _is_index(value: object, count: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count
-
-
-def is_path(value: object, config: ConfigDict) -> bool:
-    """Whether it is L lists of distinct neurons."""
-    return (
-        isinstance(value, list)
-        and len(value) == config.depth
-        and all(isinstance(layer, list) and layer for layer in value)
-        and all(_is_index(neuron, config.mlp_dim) for layer in value for neuron in layer)
-        and all(len(set(layer)) == len(layer) for layer in value)
-    )

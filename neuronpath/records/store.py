@@ -19,12 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from ..data.images import Item
-from ..errors import UserError, shortened, writing
+from ..errors import UserError, shortened
+from ..files import Item, replace_file, writing
 from ..interrupts import held
 from .args import Args, args_file, differences
 from .locks import Locks
 from .reading import UNFINISHED, label_file, label_files, parse_lines
+
+Check = Callable[[dict], str]
+Note = Callable[[dict], None]
 
 
 class Store:
@@ -44,9 +47,10 @@ class Store:
         args: Args,
         known: list[Item],
         items: list[Item],
+        *,
         overwrite: bool = False,
-        check: Callable[[dict], str] = lambda record: "",
-        earlier: Callable[[dict], None] = lambda record: None,
+        check: Check = lambda record: "",
+        earlier: Note = lambda record: None,
         labels: Collection[int] = (),
     ):
         self.directory, self.prefix, self.args = directory, prefix, args
@@ -125,7 +129,7 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _settle_args(self, overwrite: bool) -> None:
@@ -157,9 +161,9 @@ class Store:
             self.directory.mkdir(parents=True, exist_ok=True)
             return Locks(self.directory, self.prefix, self.labels)
 
-    def _read_all(self, known: list[Item], wanted: set[str], check: Callable, earlier: Callable) -> dict[int, int]:
+    def _read_all(self, known: list[Item], wanted: set[str], check: Check, earlier: Note) -> dict[int, int]:
         """Take note of the records that are there; per label how many bytes of its file they are."""
-        members = {label: set() for label in self.labels}
+        members: dict[int, set[str]] = {label: set() for label in self.labels}
         for item in known:
             members.get(item.label, set()).add(item.image)
 
@@ -171,16 +175,17 @@ class Store:
 
         return {label: self._read(label, members[label], check, note) for label in self.labels}
 
-    def _read(self, label: int, members: set[str], check: Callable, earlier: Callable) -> int:
+    def _read(self, label: int, members: set[str], check: Check, earlier: Note) -> int:
         """Take note of the records that are there; how many bytes of the file they are."""
         file, images, end = self._working(label), self._images[label], 0
         if not file.exists():
             return 0
-        seen = set()
+        seen: set[str] = set()
         for number, line_end, record in parse_lines(file, tear=True):
             image = record.get("image") if isinstance(record, dict) else None
-            if not isinstance(image, str) or image not in members:
+            if not isinstance(record, dict) or not isinstance(image, str) or image not in members:
                 fault = f"not a record of an image of label {label} in this data set ({image!r})"
+                record, image = {}, ""
             elif image in seen:
                 fault = f"a second record of {image}"
             elif record.get("label", label) != label:
@@ -254,18 +259,4 @@ def _append(file: io.FileIO, line: bytes) -> None:
             written += file.write(line[written:])
     except OSError:
         file.truncate(start)
-        raise
-
-
-def replace_file(file: Path, content: str | bytes) -> None:
-    """Write a file as a whole or not at all, whatever happens to the machine."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            out.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
         raise

@@ -20,24 +20,19 @@ from tqdm import tqdm
 
 from ..attribution.quadrature import Quadrature
 from ..attribution.rows import default_rows
-from ..attribution.search import NonFiniteError
 from ..cli import options as opt
 from ..cli.parsing import Parser
-from ..data.images import (
-    FOLDERS,
-    ImageSet,
-    Item,
-    batches,
-    open_dataset,
-    preprocessing,
-    synset_fault,
-)
+from ..data.images import ImageSet, open_dataset, synset_fault
+from ..data.loading import batches
 from ..data.names import class_names, listing
-from ..errors import UserError, out_of_memory, printable
+from ..data.preprocessing import preprocessing
+from ..errors import NonFiniteError, UserError, out_of_memory, printable
+from ..files import FOLDERS, ROOT, Item, model_name
 from ..models.checkpoint import HEADS, load, read
 from ..models.vit import VisionTransformer
 from .accuracy import expected_top1, low_accuracy
 from .estimate import GIB, duration, machine_memory, peak_memory, seconds_per_image
+from .extraction import add_attribution, settle_attribution
 
 OK, WARNING, FAULT = "ok", "WARNING", "FAULT"
 NAMED = 20  # unreadable images that are named
@@ -92,7 +87,9 @@ def _check_data(options: Namespace, models: dict[Path, tuple[Namespace, VisionTr
     first = next((model for _, model in models.values()), None)
     classes = first.config.num_classes if first else None
     source = yield from _check_folder(options, classes)
-    items = (yield from _check_classes(options, source)) if source else []
+    if source is None:
+        return
+    items = yield from _check_classes(options, source)
     if items and "images" in chosen:
         yield from _check_images(options, source, items)
     for of_file, model in models.values():
@@ -116,15 +113,17 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> Namespace
     )
     opt.add_data(parser)
     opt.add_model(parser, several=True)
-    opt.add_attribution(parser, ())
+    add_attribution(parser, searches=False)
     opt.add_running(parser)
     opt.add_output(parser)
-    return opt.settle(parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
+    settle_attribution(options)
+    return opt.settle(options)
 
 
 def _check_output(options: Namespace) -> Findings:
     """Whether there is room for records, and leave to write them."""
-    directory = options.output_dir or opt.ROOT / "results"
+    directory = options.output_dir or ROOT / "results"
     there = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
@@ -138,7 +137,8 @@ def _check_output(options: Namespace) -> Findings:
 def _check_weights(options: Namespace) -> Generator[Finding, None, VisionTransformer | None]:
     o = options
     try:
-        model = load(o.pretrain_weight, o.model_type, o.img_size, o.num_heads, None, o.device, o.dtype)
+        sizes = {"img_size": o.img_size, "num_heads": o.num_heads}
+        model = load(o.pretrain_weight, o.model_type, **sizes, device=o.device, dtype=o.dtype)
     except UserError as e:
         yield Finding(FAULT, "weights", str(e))
         return None
@@ -206,10 +206,10 @@ def _check_classes(options: Namespace, source: ImageSet) -> Generator[Finding, N
 
 def _check_images(options: Namespace, source: ImageSet, items: list[Item]) -> Findings:
     """Every image decoded."""
-    bad, named = 0, []
+    bad, named = 0, list[tuple[Item, str]]()
     level = FAULT if options.on_bad_image == "fail" else WARNING
     with _bar("decoding", len(items)) as bar:
-        for batch in batches(source, items, _decoded, 64, options.num_workers):
+        for batch in batches(source, items, _decoded, 64, num_workers=options.num_workers):
             bad += len(batch.bad)
             named += batch.bad[: NAMED - len(named)]
             bar.update(len(batch.items) + len(batch.bad))
@@ -237,7 +237,7 @@ def _check_accuracy(options: Namespace, model: VisionTransformer, source: ImageS
         return
     if not images:
         return
-    expected = expected_top1(opt.model_name(options), classes)
+    expected = expected_top1(model_name(options), classes)
     other = f"{100 * others / images:.1f} % with --preprocess {OTHER[options.preprocess]}"
     low = low_accuracy(correct, images, expected, 1 / classes)
     preprocess = others - correct > max(0.1 * images, 2 * math.sqrt(images))
@@ -259,12 +259,14 @@ def sample(source: ImageSet, labels: Sequence[int] | None, images_per_class: int
 
 
 @torch.no_grad()
-def _top1(options: Namespace, model, source, items: list[Item], preprocess: str) -> tuple[int, int]:
+def _top1(
+    options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item], preprocess: str
+) -> tuple[int, int]:
     """How many of `items` are classified rightly, and how many there are without unreadable ones."""
     correct = images = 0
     transform = preprocessing(preprocess, model.config, options.dataset)
     with _bar(f"top-1, {preprocess}", len(items)) as bar:
-        for batch in batches(source, items, transform, options.batch_size, options.num_workers):
+        for batch in batches(source, items, transform, options.batch_size, num_workers=options.num_workers):
             bar.update(len(batch.items) + len(batch.bad))
             if not batch.items:
                 continue
@@ -302,7 +304,7 @@ def _check_cost(options: Namespace, model: VisionTransformer, images: int) -> Fi
     text = f"at most {used / GIB:.2f} of {there / GIB:.1f} GiB on {o.device} with --internal_batch_size {rows}{advice}"
     yield Finding(level, "memory", text)
     shares = ", ".join(f"{job} {duration(images * seconds)}" for job, seconds in each.items())
-    name, total = opt.model_name(options), duration(images * sum(each.values()))
+    name, total = model_name(options), duration(images * sum(each.values()))
     text = f"{name}, {images} images on {o.device}: about {total} of computing for all jobs ({shares})"
     yield Finding(OK, "time", text)
 

@@ -1,132 +1,136 @@
 """The edit job: each image with its own path, read from the records of a search (docs/method.md §5)."""
 
 import copy
-import os
-import random
 import warnings
 from argparse import Namespace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..attribution.controls import matched_paths
 from ..attribution.edits import edit, gain
-from ..attribution.engine import plain_forward
-from ..attribution.search import NonFiniteError
+from ..attribution.forward import plain_forward
 from ..cli import options as opt
-from ..cli.parsing import Parser
-from ..data.images import ImageSet, Item
-from ..errors import UserError
+from ..cli.parsing import Parser, factor
+from ..data.images import ImageSet
+from ..errors import NonFiniteError, UserError
+from ..files import Item, results_folder
 from ..models.vit import VisionTransformer
 from ..records.args import Args, args_file, differences
-from ..records.methods import METHODS, Method
-from ..records.reading import is_path, label_file, read_class
-from .job import Job, data_and_model
+from ..records.reading import label_file, read_class
+from ..records.schema import METHODS, OPERATIONS, PATH, Method, is_path, keys_of
+from .job import Inputs, Job, Plan, data_and_model
 from .summary import EditSummary
 
-FACTORS = {"remove": 0.0, "enhance": 2.0}
-DRAWS, NEAREST = 5, 20  # of the matched control
+
+def add_paths(parser: Parser, folder: str) -> None:
+    """Whose paths are edited, and where they are; `folder` of results/ holds joint_attr's."""
+    group = parser.add_argument_group("paths")
+    group.add_argument(
+        "--method",
+        choices=("ja", "influence_pattern", "base", "random"),
+        default="ja",
+        help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; random, a "
+        "control: units about as active as those of the neuron path, 5 draws averaged, or, to prune by, units drawn "
+        "uniformly (default: %(default)s)",
+    )
+    for option, job, default in (
+        ("--ja_path", "joint_attr", folder),
+        ("--influence_pattern_path", "influence_pattern", "influence_pattern"),
+    ):
+        group.add_argument(
+            option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{default}/<model>)"
+        )
+    opt.add_input_prefix(group)
+    group.add_argument(
+        "--allow_other_weights",
+        action="store_true",
+        help="edit paths that were found on another checkpoint; without it they are refused",
+    )
 
 
-class Edit(Job):
-    """Remove and enhance every image's own path: probabilities and predicted classes before and after.
+def add_gain(parser: Parser) -> None:
+    parser.add_argument(
+        "--gain",
+        type=factor,
+        nargs="+",
+        default=[],
+        metavar="G",
+        help="more factors for the path's activations, beside 0 (remove) and 2 (enhance), for a sweep such as "
+        "0.5 1.5 3; recorded as lists (default: none)",
+    )
 
-    With the method "random", the matched control, every result is the mean over DRAWS paths.
+
+@dataclass(frozen=True)
+class Paths:
+    """What a search found: L lists of K neurons for each image, and the items that have none, each with what to do.
+
+    `origin`: the settings with which they were found, {} where nothing tells.
     """
 
-    scripts = {  # noqa: RUF012
-        "cls": "experiments/quantitative-comparison/manipulation/ViT/edit.py",
-        "mean": "experiments/quantitative-comparison/manipulation/MAE/edit.py",
-    }
+    of: dict[str, list[list[int]]]
+    lacking: dict[Item, str]
+    origin: dict = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        return "edit" if self.pool == "cls" else "edit_mae"
+    def best(self, k: int) -> "Paths":
+        """Cut to the best `k` neurons of every layer."""
+        cut = {image: [layer[:k] for layer in path] for image, path in self.of.items()}
+        return Paths(cut, self.lacking, self.origin)
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        edited = [key for operation in ("original", *self.factors) for key in (operation, f"{operation}_label")]
-        return ("pred", "prob", "method", "path", *edited)
 
-    def add_options(self, parser: Parser) -> None:
-        opt.add_paths(parser, "ja", "random")
-        opt.add_gain(parser)
+@dataclass(frozen=True, kw_only=True)
+class EditPlan(Plan):
+    """`operations`: keys of the records, each a factor of OPERATIONS; `gains`: factors whose results are lists.
 
-    @property
-    def factors(self) -> dict[str, float]:
-        """By operation, a key of the records."""
-        return FACTORS
+    `double`: the model in float64, for the matched control, whose ranks in fp32 would depend on the batch size.
+    """
 
-    @property
-    def gains(self) -> list[float]:
-        """Factors whose results are recorded as lists."""
-        return self.options.gain
-
-    def folder(self) -> str:
-        return f"edit/remove_enhance/{self.options.method}"
-
-    def settings(self) -> dict:
-        numbers = {"gain": self.gains} if self.gains else {}
-        return {"method": self.options.method, "operation": "remove_enhance", **numbers, "seed": self.options.seed}
-
-    def prepare(self, model, source, items):
-        self.paths, missing, self.origin = self.read_paths(model, source, items)
-        sizes = {len(layer): image for image, path in self.paths.items() for layer in path}
-        if len(sizes) > 1:
-            image, other = list(sizes.values())[:2]
-            raise UserError(
-                f"{image} and {other}: paths of {min(sizes)} and {max(sizes)} neurons per layer; edit one K"
-            )
-        if self.options.method == "random":
-            k, H = max(sizes, default=0), model.config.mlp_dim
-            if 2 * k > H:
-                raise UserError(f"--method random: paths of {k} of {H} neurons per layer leave too few to draw from")
-            # Ranks in fp32 would depend on the batch size; mps has no float64.
-            where = "cpu" if self.options.device.type == "mps" else self.options.device
-            self.double = copy.deepcopy(model).to(where).double()
-        return items, missing
-
-    def read_paths(self, model, source, items):
-        return read_paths(self.options, model, source, items)
+    paths: dict[str, list[list[int]]]
+    operations: tuple[str, ...]
+    gains: tuple[float, ...]
+    double: VisionTransformer | None
 
     def summary(self) -> EditSummary:
-        return EditSummary(tuple(self.factors))
+        return EditSummary(self.operations)
 
-    def check(self, record, config) -> str:
+    def check(self, record: dict) -> str:
         known = self.paths.get(record["image"])
         if known is not None and record.get("path") != known:
             return "its path is not the one that is now read for this image"
-        return super().check(record, config)
+        return super().check(record)
 
-    def records(self, model, items, images) -> list[dict]:
-        options = self.options
+    def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
+        model, method = self.inputs.model, self.inputs.options.method
         paths = [self.paths[item.image] for item in items]
-        matched = options.method == "random"
-        draws = self._draws(items, images, paths, options.seed) if matched else [torch.tensor(paths)]
-        factors = [*self.factors.values(), *self.gains]
+        draws = self._draws(items, images, paths, rows) if self.double else [torch.tensor(paths)]
+        factors = [*(OPERATIONS[name].factor for name in self.operations), *self.gains]
         edits = [gain(model, path.to(images.device), factor) for path in draws for factor in factors]
-        logits = edit(model, images, None, *edits, internal_batch_size=options.internal_batch_size)
+        logits = edit(model, images, None, *edits, internal_batch_size=rows)
         original, *edited = (x.softmax(-1) for x in logits)
         check_finite(original, *edited)
-        edited = torch.stack(edited).unflatten(0, (len(draws), len(factors)))  # (draws, operations, B, C)
+        by_draw = torch.stack(edited).unflatten(0, (len(draws), len(factors)))  # (draws, operations, B, C)
         labels = torch.tensor([item.label for item in items], device=images.device)
         prob, pred = label_probability(original[None], labels), original.argmax(-1).tolist()
         records = [
-            {"pred": p, "prob": q, "method": options.method, "path": path, "original": q, "original_label": p}
+            {"pred": p, "prob": q, "method": method, "path": path, "original": q, "original_label": p}
             for path, p, (q,) in zip(paths, pred, prob, strict=True)
         ]
-        for record, result in zip(records, self._results(edited.mean(0), labels), strict=True):
+        for record, result in zip(records, self._results(by_draw.mean(0), labels), strict=True):
             record |= result
-        if matched:
-            of_draws = [self._results(x, labels) for x in edited]
+        if self.double:
+            of_draws = [self._results(x, labels) for x in by_draw]
             for i, record in enumerate(records):
                 record["draws"] = [
                     {"path": path[i].tolist(), **results[i]} for path, results in zip(draws, of_draws, strict=True)
                 ]
         return records
 
-    def _draws(self, items: list[Item], images: Tensor, paths: list, seed: int) -> list[Tensor]:
-        parts = images.to(self.double.pos_embed).split(self.options.internal_batch_size)
+    def _draws(self, items: list[Item], images: Tensor, paths: list, rows: int) -> list[Tensor]:
+        """The matched control's paths, (B, L, K) per draw."""
+        assert self.double is not None
+        seed, parts = self.inputs.options.seed, images.to(self.double.pos_embed).split(rows)
         hidden = [plain_forward(self.double, part).hidden for part in parts]
         sums = torch.cat([torch.stack([h.sum(1) for h in layers], 1) for layers in hidden])  # (B, L, H)
         drawn = [
@@ -136,16 +140,77 @@ class Edit(Job):
 
     def _results(self, edited: Tensor, labels: Tensor) -> list[dict]:
         """The keys of each image from its probabilities (operations, B, C)."""
-        operations = tuple(self.factors)
         results = []
         for p, label in zip(label_probability(edited, labels), edited.argmax(-1).T.tolist(), strict=True):
-            result = {}
-            for i, operation in enumerate(operations):
+            result: dict[str, object] = {}
+            for i, operation in enumerate(self.operations):
                 result |= {operation: p[i], f"{operation}_label": label[i]}
             if self.gains:
-                result |= {"gain": p[len(operations) :], "gain_label": label[len(operations) :]}
+                result |= {"gain": p[len(self.operations) :], "gain_label": label[len(self.operations) :]}
             results.append(result)
         return results
+
+
+class Edit(Job):
+    """Remove and enhance every image's own path: probabilities and predicted classes before and after.
+
+    With the method "random", the matched control, every result is the mean over several paths.
+    """
+
+    @property
+    def name(self) -> str:
+        return "edit" if self.pool == "cls" else "edit_mae"
+
+    @property
+    def scripts(self) -> dict[str, str]:
+        folder = "experiments/quantitative-comparison/manipulation"
+        return {"cls": f"{folder}/ViT/edit.py", "mean": f"{folder}/MAE/edit.py"}
+
+    def add_options(self, parser: Parser) -> None:
+        add_paths(parser, "ja")
+        add_gain(parser)
+
+    def settle(self, options: Namespace) -> None:
+        """Nothing follows from its options."""
+
+    def folder(self, options: Namespace) -> str:
+        return f"edit/remove_enhance/{options.method}"
+
+    def prepare(self, inputs: Inputs) -> Plan:
+        o = inputs.options
+        numbers = {"gain": o.gain} if o.gain else {}
+        settings = {"method": o.method, "operation": "remove_enhance", **numbers, "seed": o.seed}
+        return plan_edits(inputs, read_paths(inputs, inputs.items), tuple(OPERATIONS), settings)
+
+
+def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settings: dict) -> EditPlan:
+    """UserError for paths of unequal K, and where the matched control has too few units to draw from."""
+    sizes = {len(layer): image for image, path in paths.of.items() for layer in path}
+    if len(sizes) > 1:
+        image, other = list(sizes.values())[:2]
+        raise UserError(f"{image} and {other}: paths of {min(sizes)} and {max(sizes)} neurons per layer; edit one K")
+    options, double, writers = inputs.options, None, ["edit", *operations]
+    gains = tuple(getattr(options, "gain", ()))
+    if gains:
+        writers.append("gain")
+    if options.method == "random":
+        k, H = max(sizes, default=0), inputs.model.config.mlp_dim
+        if 2 * k > H:
+            raise UserError(f"--method random: paths of {k} of {H} neurons per layer leave too few to draw from")
+        where = "cpu" if options.device.type == "mps" else options.device  # mps has no float64
+        double = copy.deepcopy(inputs.model).to(where).double()
+    return EditPlan(
+        inputs=inputs,
+        items=inputs.items,
+        keys=keys_of(*writers),
+        settings=settings,
+        lacking=paths.lacking,
+        origin=paths.origin,
+        paths=paths.of,
+        operations=operations,
+        gains=gains,
+        double=double,
+    )
 
 
 def label_probability(probabilities: Tensor, labels: Tensor) -> list[list[float]]:
@@ -157,66 +222,38 @@ def check_finite(*probabilities: Tensor) -> None:
     """NonFiniteError where probabilities (B, C) are not finite."""
     bad = (~torch.stack(probabilities).isfinite()).any(-1).any(0).nonzero()
     if len(bad):
-        raise NonFiniteError(bad[0].item(), "probabilities")
+        raise NonFiniteError(int(bad[0].item()), "probabilities")
 
 
-def matched_paths(activations: Tensor, path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
-    """DRAWS paths of units about as active as `path`'s: the matched control.
-
-    For each neuron of `path` (L lists of K) one of the NEAREST units in the rank of `activations` (L, H), uniformly;
-    never one of `path`, and none twice in a draw. Each layer has a generator of its own, seeded by `seed`, `image`
-    and the layer, so that nothing depends on batches.
-    """
-    layers = []
-    for layer, (values, neurons) in enumerate(zip(activations, path, strict=True)):
-        order = values.argsort(descending=True, stable=True).tolist()
-        generator = random.Random(f"{seed}/{layer}/".encode() + os.fsencode(image))
-        layers.append([_matched(order, neurons, generator) for _ in range(DRAWS)])
-    return [list(draw) for draw in zip(*layers, strict=True)]
-
-
-def _matched(order: list[int], neurons: list[int], generator: random.Random) -> list[int]:
-    used, drawn = set(neurons), []
-    for neuron in neurons:
-        rank, reach = order.index(neuron), NEAREST + 2 * len(neurons)
-        window = range(max(0, rank - reach), min(len(order), rank + reach + 1))
-        nearest = sorted(window, key=lambda r: abs(r - rank))  # stable: of two as near, the more active first
-        drawn.append(generator.choice([order[r] for r in nearest if order[r] not in used][:NEAREST]))
-        used.add(drawn[-1])
-    return drawn
-
-
-def read_paths(
-    options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item]
-) -> tuple[dict[str, list], dict[Item, str], dict]:
-    """Each image's path, L lists of K neurons; the items that have none, each with what to do about it; settings.
-
-    The settings are those with which the paths were found, {} where nothing tells. UserError for records that are
-    broken or do not fit the model, or of other weights.
-    """
+def read_paths(inputs: Inputs, items: list[Item]) -> Paths:
+    """The paths of `items`. UserError for records that are broken, do not fit the model or are of other weights."""
+    options, source, config = inputs.options, inputs.source, inputs.model.config
     directory, method = paths_folder(options)
-    key = method.path
-    origin = _origin(options, directory, model)
-    images: dict[int, list[str]] = {label: [] for label in sorted({item.label for item in items})}
-    for item in source.items:
-        if item.label in images:
-            images[item.label].append(item.image)
-    c, paths = model.config, {}
+    key, origin = method.path, _origin(inputs, directory)
+    paths: dict[str, list[list[int]]] = {}
 
     def check(record: dict) -> str:
-        if is_path(record.get(key), c):
+        if is_path(record.get(key), config):
             return ""
-        wanted = f"{c.depth} lists of distinct neurons, each 0 to {c.mlp_dim - 1}"
-        return f"its {key} is not {wanted}; give the records of {method.job} for this model"
+        return f"its {key} is not {PATH.of(config)}; give the records of {method.job} for this model"
 
-    for label, names in images.items():
+    for label, names in _images(source, {item.label for item in items}).items():
         file = label_file(directory, options.input_prefix, label)
         if file.exists():
             found = read_class(file, label, names, check)
             paths |= {image: record[key] for image, record in found.items()}
-    missing = [item for item in items if item.image not in paths]
-    advice = f"no path for it in {directory} ({options.input_prefix}); run the search on it, or use --on_bad_image skip"
-    return paths, {item: f"{item.image}: {advice}" for item in missing}, origin
+    where = f"{directory} ({options.input_prefix})"
+    advice = f"no path for it in {where}; run the search on it, or use --on_bad_image skip"
+    return Paths(paths, {item: f"{item.image}: {advice}" for item in items if item.image not in paths}, origin)
+
+
+def _images(source: ImageSet, labels: set[int]) -> dict[int, list[str]]:
+    """All images of each of `labels`, in the data set's order."""
+    images: dict[int, list[str]] = {label: [] for label in sorted(labels)}
+    for item in source.items:
+        if item.label in images:
+            images[item.label].append(item.image)
+    return images
 
 
 def paths_folder(options: Namespace) -> tuple[Path, Method]:
@@ -224,28 +261,30 @@ def paths_folder(options: Namespace) -> tuple[Path, Method]:
     method = METHODS["ja" if options.method == "random" else options.method]
     given = {"ja": options.ja_path, "influence_pattern": options.influence_pattern_path}[method.job]
     job = method.job if method.job != "ja" or "topK" not in options else f"ja_top{options.topK}"
-    directory = given or opt.ROOT / "results" / job / opt.model_name(options)
+    directory = given or results_folder(job, options)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; run the search first, or give --{method.job}_path")
     return directory, method
 
 
-def _origin(options: Namespace, directory: Path, model: VisionTransformer) -> dict:
+def _origin(inputs: Inputs, directory: Path) -> dict:
     """With which settings the paths were found, {} where nothing tells; a warning where they differ from this run's.
 
     UserError where other weights found them, unless that is allowed.
     """
+    options = inputs.options
     file = args_file(directory, options.input_prefix)
     if not file.exists():
         return {}
-    found = Args.read(file).settings
-    now = {**data_and_model(options, model), "target": "label"}  # edits are of the label's probability
+    found = Args.read(file)
+    # Edits are of the label's probability.
+    now = {**data_and_model(options, inputs.model), "precision": options.precision, "target": "label"}
     weights = "checkpoint_sha256"
-    if found.get(weights) != now[weights] and not options.allow_other_weights:
+    if found.settings.get(weights) != now[weights] and not options.allow_other_weights:
         raise UserError(
-            f"{file}: its paths were found on other weights ({differences(found, now, [weights])}); search with these "
-            "weights, or give --allow_other_weights"
+            f"{file}: its paths were found on other weights ({differences(found.settings, now, [weights])}); search "
+            "with these weights, or give --allow_other_weights"
         )
-    if changed := differences(found, now, now):
+    if changed := differences(found.settings, now, now):
         warnings.warn(f"{file}: its paths were found with other settings ({changed})", stacklevel=2)
-    return Args("", found).circumstances()
+    return found.circumstances()

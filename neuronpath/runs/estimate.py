@@ -33,7 +33,7 @@ def seconds_per_image(
     """Of each job, for `steps` nodes; `edit` has all its methods.
 
     Timed on `images` random images with `quadrature` and scaled to `steps`: cost is proportional to nodes, but for
-    mean-pooled models whose rows of one image exceed `internal_batch_size`, which recompute (`prefix.ReversePrefix`).
+    mean-pooled models whose rows of one image exceed `internal_batch_size`, which recompute (`engine.ReverseRamp`).
     """
     config, like, rows = model.config, model.pos_embed, internal_batch_size
     x = torch.randn(images, 3, config.img_size, config.img_size).to(like)
@@ -42,7 +42,9 @@ def seconds_per_image(
     three = (None, remove(model, path), enhance(model, path))
     nodes = steps / quadrature.steps / images
     search = nodes * _seconds(lambda: find_path(model, x, labels, quadrature, internal_batch_size=rows), like.device)
-    influence = nodes * _seconds(lambda: influence_path(model, x, labels, quadrature, rows), like.device)
+    influence = nodes * _seconds(
+        lambda: influence_path(model, x, labels, quadrature, internal_batch_size=rows), like.device
+    )
     forward = _seconds(lambda: edit(model, x, *three, internal_batch_size=rows), like.device) / images / 3
     found = {"joint_attr": search, "influence_pattern": influence, "edit": EDIT_FORWARDS * forward}
     if config.pool == "cls":

@@ -1,29 +1,124 @@
 """The extraction jobs: the neuron path with the activation path beside it, and the Influence Pattern."""
 
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from ..attribution import adaptive, candidates
-from ..attribution.engine import probability, resolve_targets
+from ..attribution.adaptive import AUTO, THRESHOLD, find_path_auto
+from ..attribution.candidates import STOPPED
+from ..attribution.forward import probability, resolve_targets
 from ..attribution.influence import influence_path
-from ..attribution.quadrature import AUTO, Quadrature
-from ..attribution.search import NeuronPath, find_path
+from ..attribution.quadrature import PAPER, RULES, Quadrature
+from ..attribution.search import SEARCHES, NeuronPath, Shortlist, find_path
 from ..cli import options as opt
-from ..cli.parsing import Parser
-from ..data.images import Item
+from ..cli.parsing import Parser, target, whole
 from ..errors import UserError
-from .job import Job
+from ..files import Item
+from ..records.schema import METHODS, keys_of
+from .job import Inputs, Job, Plan
 from .summary import NEAR_TIES, ScoreSummary
 
 CONVERGED = {1: True, 0: False, -1: None}  # NeuronPath.converged in records
+Find = Callable[[Tensor, Tensor, int], dict]  # columns of a record from images, targets and rows
+
+
+def add_attribution(parser: Parser, searches: bool) -> None:
+    """Rule and target; with `searches` also how to search, and --quadrature auto."""
+    group = parser.add_argument_group("attribution")
+    group.add_argument(
+        "--ig_total_step",
+        type=whole(1),
+        metavar="M",
+        help=f"nodes of the quadrature; cost is proportional (default: {PAPER.steps}; 4 do for gauss-legendre)",
+    )
+    auto = "; auto: gauss-legendre with 4 nodes, and with 8 and 16 for images whose choices were close"
+    group.add_argument(
+        "--quadrature",
+        choices=(*RULES, AUTO) if searches else RULES,
+        default=PAPER.rule,
+        help="rule: right is the paper's, left the released scripts', gauss-legendre the fastest for its precision"
+        f"{auto if searches else ''} (default: %(default)s)",
+    )
+    if searches:
+        _add_searches(group)
+    group.add_argument(
+        "--target",
+        type=target,
+        default="label",
+        metavar="CLASS",
+        help="whose probability is attributed: label (the image's own), pred (the predicted class) or a class index "
+        "(default: %(default)s)",
+    )
+
+
+def _add_searches(group: opt.Group) -> None:
+    group.add_argument(
+        "--search",
+        choices=SEARCHES,
+        default="layer",
+        help="layer: ramp the whole layer at once, as released; exhaustive: every neuron alone, as Algorithm 1 in "
+        "the paper, for small models; shortlist: the same for the best by an estimate, as many as it takes "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--shortlist_max",
+        type=whole(1),
+        metavar="N",
+        help="shortlist: most neurons of a layer that are scored exactly, typically 16 to 128 "
+        f"(default: {Shortlist().most})",
+    )
+
+
+def settle_attribution(options: Namespace) -> None:
+    """Fill in unset numbers. UserError where a number is given that the others leave no use for."""
+    if options.quadrature == AUTO and options.ig_total_step is not None:
+        raise UserError("--ig_total_step: --quadrature auto chooses the nodes itself; leave one of the two out")
+    if options.quadrature != AUTO:
+        options.ig_total_step = options.ig_total_step or PAPER.steps
+    if "search" not in options:
+        return
+    if options.shortlist_max is not None and options.search != "shortlist":
+        raise UserError(f"--shortlist_max: --search {options.search} has no use for it; leave one of the two out")
+    if options.search == "shortlist":
+        options.shortlist_max = options.shortlist_max or Shortlist().most
+
+
+def targets_of(options: Namespace, items: list[Item], device: torch.device) -> Tensor:
+    """(B,) class indices, -1 for the predicted class."""
+    fixed = {"pred": -1}.get(options.target, options.target)
+    return torch.tensor([item.label if fixed == "label" else fixed for item in items], device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionPlan(Plan):
+    """`find` gives the columns of the records; `methods`, keys of METHODS, are those whose paths it finds."""
+
+    find: Find
+    methods: tuple[str, ...]
+
+    def summary(self) -> ScoreSummary:
+        scores = {METHODS[method].score: METHODS[method].noun for method in self.methods}
+        return ScoreSummary(scores, NEAR_TIES[self.inputs.options.precision])
+
+    def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
+        targets = targets_of(self.inputs.options, items, images.device)
+        columns = self.find(images, targets, rows)
+        logits = columns.pop("logits")
+        prob = probability(logits, resolve_targets(targets, logits))
+        columns = {"pred": logits.argmax(-1), "prob": prob, **columns}
+        values = [columns[key].tolist() if isinstance(columns[key], Tensor) else columns[key] for key in self.keys]
+        return [dict(zip(self.keys, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 class Extraction(Job):
-    """What both extraction jobs have in common; `scores` maps the keys that are scores to their names."""
+    """What both extraction jobs have in common."""
 
     base_name: str
-    scores: dict[str, str]
-    searches: tuple[str, ...] = ()  # the values of --search
+    methods: tuple[str, ...]  # of METHODS, whose paths are recorded
+    searches = False
 
     @property
     def name(self) -> str:
@@ -34,132 +129,114 @@ class Extraction(Job):
         return {"cls": f"path/{self.base_name}.py", "mean": f"path/{self.base_name}_mae.py"}
 
     def add_options(self, parser: Parser) -> None:
-        opt.add_attribution(parser, self.searches)
+        add_attribution(parser, self.searches)
 
-    def settings(self) -> dict:
-        options = self.options
-        return {
-            "target": options.target,
-            "quadrature": options.quadrature,
-            "ig_total_step": options.ig_total_step,
-            **({"search": options.search, "topK": self.k} if self.searches else {}),
-        }
+    def settle(self, options: Namespace) -> None:
+        settle_attribution(options)
 
-    def prepare(self, model, source, items):
-        target, classes = self.options.target, model.config.num_classes
-        if isinstance(target, int) and target >= classes:
-            raise UserError(f"--target {target}: the model's classes are 0 to {classes - 1}")
-        if self.k > model.config.mlp_dim:
-            raise UserError(f"--topK {self.k}: a layer of this model has {model.config.mlp_dim} neurons")
-        most = getattr(self.options, "shortlist_max", None)
-        if most is not None and most < self.k:
-            raise UserError(f"--shortlist_max {most}: at least the {self.k} neurons of --topK must be scored")
-        return items, {}
-
-    def summary(self) -> ScoreSummary:
-        return ScoreSummary(self.scores, NEAR_TIES[self.options.precision])
-
-    @property
-    def k(self) -> int:
-        """Neurons per layer."""
-        return 1
-
-    @property
-    def quadrature(self) -> Quadrature:
-        return Quadrature(self.options.quadrature, self.options.ig_total_step)
-
-    def targets(self, items: list[Item], images: Tensor) -> Tensor:
-        """(B,) class indices, -1 for the predicted class."""
-        fixed = {"pred": -1}.get(self.options.target, self.options.target)
-        return torch.tensor([i.label if fixed == "label" else fixed for i in items], device=images.device)
+    def plan(self, inputs: Inputs, find: Find, keys: tuple[str, ...], more: dict) -> ExtractionPlan:
+        options, classes = inputs.options, inputs.model.config.num_classes
+        if isinstance(options.target, int) and options.target >= classes:
+            raise UserError(f"--target {options.target}: the model's classes are 0 to {classes - 1}")
+        settings = {name: getattr(options, name) for name in ("target", "quadrature", "ig_total_step")} | more
+        return ExtractionPlan(
+            inputs=inputs, items=inputs.items, keys=keys, settings=settings, find=find, methods=self.methods
+        )
 
 
 class JointAttribution(Extraction):
     base_name = "joint_attr"
-    scores = {"ja_score": "neuron path", "base_score": "activation path"}  # noqa: RUF012
-    searches = candidates.SEARCHES
+    methods = ("ja", "base")
+    searches = True
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        fixed = ("pred", "prob", "ja", "ja_score", "ja_act", "base", "base_score", "base_act", "margin")
-        shortlist = ("search_rank", "search_scored", "search_stopped") if self.options.search == "shortlist" else ()
-        return (*fixed, *shortlist, *(("nodes", "converged") if self.options.quadrature == AUTO else ()))
-
-    def settings(self) -> dict:
-        settings, options = super().settings(), self.options
-        if options.search == "shortlist":
-            settings |= {"shortlist_max": options.shortlist_max, "shortlist_kappa": candidates.KAPPA}
-        if options.quadrature == AUTO:
-            settings |= {"auto_threshold": adaptive.THRESHOLD}
-        return settings
-
-    def folder(self) -> str:
+    def folder(self, options: Namespace) -> str:
         return "ja"
 
-    def find(self, model, images: Tensor, targets: Tensor) -> NeuronPath:
-        o = self.options
-        options = {"k": self.k, "search": o.search, "internal_batch_size": o.internal_batch_size}
-        if o.search == "shortlist":
-            options["shortlist_max"] = o.shortlist_max
-        if o.quadrature == AUTO:
-            return adaptive.find_path_auto(model, images, targets, **options)
-        return find_path(model, images, targets, self.quadrature, **options)
+    def k(self, options: Namespace) -> int:
+        """Neurons per layer."""
+        return 1
 
-    def records(self, model, items, images) -> list[dict]:
-        targets = self.targets(items, images)
-        found = self.find(model, images, targets)
-        columns = {
-            "ja": found.path,
-            "ja_score": found.score,
-            "ja_act": found.activation,
-            "base": found.base_path,
-            "base_score": found.base_score,
-            "base_act": found.base_activation,
-            "margin": found.margin,
-        }
-        columns |= {key: getattr(found, key) for key in self.keys if key not in ("pred", "prob", *columns)}
-        records = as_records(found.logits, targets, **columns)
-        for record in records:
-            if "converged" in record:
-                record["converged"] = CONVERGED[record["converged"]]
-            if "search_stopped" in record:
-                record["search_stopped"] = [candidates.STOPPED[i] for i in record["search_stopped"]]
-        return records
+    def prepare(self, inputs: Inputs) -> ExtractionPlan:
+        o, k, neurons = inputs.options, self.k(inputs.options), inputs.model.config.mlp_dim
+        if k > neurons:
+            raise UserError(f"--topK {k}: a layer of this model has {neurons} neurons")
+        if o.shortlist_max is not None and o.shortlist_max < k:
+            raise UserError(f"--shortlist_max {o.shortlist_max}: at least the {k} neurons of --topK must be scored")
+        search = Shortlist(o.shortlist_max) if o.search == "shortlist" else SEARCHES[o.search]
+        more = {"search": o.search, "topK": k}
+        writers = ["joint_attr"]
+        if isinstance(search, Shortlist):
+            more |= {"shortlist_max": search.most, "shortlist_kappa": search.kappa}
+            writers.append("shortlist")
+        if o.quadrature == AUTO:
+            more |= {"auto_threshold": THRESHOLD}
+            writers.append("auto")
+
+        def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+            if o.quadrature == AUTO:
+                return path_columns(
+                    find_path_auto(inputs.model, images, targets, k=k, search=search, internal_batch_size=rows)
+                )
+            rule = Quadrature(o.quadrature, o.ig_total_step)
+            return path_columns(
+                find_path(inputs.model, images, targets, rule, k, search=search, internal_batch_size=rows)
+            )
+
+        return self.plan(inputs, find, keys_of(*writers), more)
+
+
+def path_columns(found: NeuronPath) -> dict:
+    """By key of the records."""
+    columns: dict[str, object] = {
+        "logits": found.logits,
+        "ja": found.path,
+        "ja_score": found.score,
+        "ja_act": found.activation,
+        "base": found.base_path,
+        "base_score": found.base_score,
+        "base_act": found.base_activation,
+        "margin": found.margin,
+        "search_rank": found.search_rank,
+        "search_scored": found.search_scored,
+        "nodes": found.nodes,
+    }
+    if found.search_stopped is not None:
+        columns["search_stopped"] = [[STOPPED[i] for i in layers] for layers in found.search_stopped.tolist()]
+    if found.converged is not None:
+        columns["converged"] = [CONVERGED[i] for i in found.converged.tolist()]
+    return columns
 
 
 class TopKAttribution(JointAttribution):
     """The same with K neurons per layer."""
 
-    scripts = {"cls": "topK/path/joint_attr.py"}  # noqa: RUF012
+    @property
+    def scripts(self) -> dict[str, str]:
+        return {"cls": "topK/path/joint_attr.py"}
 
     def add_options(self, parser: Parser) -> None:
         super().add_options(parser)
         opt.add_top_k(parser)
 
-    @property
-    def k(self) -> int:
-        return self.options.topK
+    def k(self, options: Namespace) -> int:
+        return options.topK
 
-    def folder(self) -> str:
-        return f"ja_top{self.k}"
+    def folder(self, options: Namespace) -> str:
+        return f"ja_top{self.k(options)}"
 
 
 class InfluencePattern(Extraction):
     base_name = "influence_pattern"
-    keys = ("pred", "prob", "path", "score", "margin")
-    scores = {"score": "influence pattern"}  # noqa: RUF012
+    methods = ("influence_pattern",)
 
-    def folder(self) -> str:
+    def folder(self, options: Namespace) -> str:
         return "influence_pattern"
 
-    def records(self, model, items, images) -> list[dict]:
-        targets = self.targets(items, images)
-        found = influence_path(model, images, targets, self.quadrature, self.options.internal_batch_size)
-        return as_records(found.logits, targets, path=found.path, score=found.score, margin=found.margin)
+    def prepare(self, inputs: Inputs) -> ExtractionPlan:
+        quadrature = Quadrature(inputs.options.quadrature, inputs.options.ig_total_step)
 
+        def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+            found = influence_path(inputs.model, images, targets, quadrature, internal_batch_size=rows)
+            return {"logits": found.logits, "path": found.path, "score": found.score, "margin": found.margin}
 
-def as_records(logits: Tensor, targets: Tensor, **columns: Tensor) -> list[dict]:
-    """Rows of JSON values from columns of tensors, with `pred` and `prob` of the target before them."""
-    prob = probability(logits, resolve_targets(targets, logits))
-    values = [column.tolist() for column in (logits.argmax(-1), prob, *columns.values())]
-    return [dict(zip(("pred", "prob", *columns), row, strict=True)) for row in zip(*values, strict=True)]
+        return self.plan(inputs, find, keys_of("influence_pattern"), {})

@@ -1,29 +1,39 @@
-"""The loop that all scripts share which compute a record per image: from a checkpoint and a data set to label files."""
+"""The road that all scripts share which compute a record per image: from a checkpoint and a data set to label files.
+
+A `Job` is what one script computes. Its `prepare` checks what can be checked before the first write and returns a
+`Plan`, a frozen value that knows all that the computing needs. A `Run` is one execution: select, compute, report.
+"""
 
 import subprocess
 import time
 import warnings
+from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
-from ml_collections import ConfigDict
 from torch import Tensor
 from tqdm import tqdm
 
 from ..attribution.rows import default_rows
-from ..attribution.search import NonFiniteError
 from ..cli import options as opt
+from ..cli.exits import DONE, SKIPPED, Report
 from ..cli.parsing import Parser
 from ..cli.processes import Share
-from ..data.images import Batch, ImageSet, Item, batches, open_dataset, paper_half, preprocessing
-from ..errors import UserError, out_of_memory
+from ..data.images import ImageSet, open_dataset
+from ..data.loading import Batch, batches
+from ..data.preprocessing import paper_half, preprocessing
+from ..errors import NonFiniteError, UserError, out_of_memory
+from ..files import CHECKOUT, Item, model_name, results_folder
 from ..models.checkpoint import HeadError, load, sha256
 from ..models.devices import free
 from ..models.vit import VisionTransformer
 from ..records.args import Args
-from ..records.reading import check_record
+from ..records.schema import check_record
 from ..records.store import Store
 from .accuracy import expected_top1, low_accuracy
 from .summary import Summary
@@ -31,107 +41,85 @@ from .summary import Summary
 SAMPLE = 500  # images after which accuracy is looked at
 
 
-class Job:
-    """What one script computes; an instance is one run of it.
+@dataclass(frozen=True)
+class Inputs:
+    """What a job works on: the model, the data set, and the images that were chosen."""
 
-    `name` is what args.json calls it, `keys` what a record holds beside `image` and `label`. `scripts` has the path
-    of the script for each kind of head, and `pool` is the head of this one. `options` are there once parsed. `origin`:
-    the settings of the records that it reads, there once prepared.
+    options: Namespace
+    model: VisionTransformer
+    source: ImageSet
+    items: list[Item]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(ABC):
+    """What a job's preparation finds out; it computes the records.
+
+    `items`: those to compute. `lacking`: those that lack what it takes, each with the reason; one that is to be
+    computed is skipped, any other is only listed. `keys`: what a record holds beside `image` and `label`. `settings`:
+    what a resumed run must agree with, beside data and model. `origin`: the settings of the records that were read.
     """
 
-    name: str
+    inputs: Inputs
+    items: list[Item]
     keys: tuple[str, ...]
-    scripts: dict[str, str]
-    options: Namespace
+    settings: dict[str, Any]
+    lacking: dict[Item, str] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @abstractmethod
+    def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
+        """Per image its record but for `image` and `label`; at most `rows` rows at once."""
+
+    @abstractmethod
+    def summary(self) -> Summary: ...
+
+    def check(self, record: dict) -> str:
+        """What is wrong with a record that an earlier run left, or ""."""
+        return check_record(record, self.inputs.model.config, self.keys)
+
+
+class Job(ABC):
+    """What one script computes; `pool` is the kind of head that it is for."""
 
     def __init__(self, pool: str):
         self.pool = pool
-        self.origin: dict = {}
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What args.json calls it."""
+
+    @property
+    @abstractmethod
+    def scripts(self) -> dict[str, str]:
+        """The path of the script for each kind of head."""
+
+    @abstractmethod
     def add_options(self, parser: Parser) -> None:
         """The options of its own."""
-        raise NotImplementedError
 
-    def chosen(self) -> "Job":
-        """The job that the options ask for, where one script has several."""
-        return self
+    @abstractmethod
+    def settle(self, options: Namespace) -> None:
+        """Fill in what follows from its own options. UserError where they contradict each other."""
 
-    def folder(self) -> str:
+    @abstractmethod
+    def folder(self, options: Namespace) -> str:
         """Results go to results/<folder>/<model> by default."""
-        raise NotImplementedError
 
-    def settings(self) -> dict:
-        """What a resumed run must agree with, beside data and model."""
-        raise NotImplementedError
-
-    def prepare(self, model: VisionTransformer, source: ImageSet, items: list[Item]) -> tuple[list[Item], dict]:
-        """Check what can be checked before the first write.
-
-        The items to compute, and those that lack what it takes, each with the reason; an item to compute that lacks it
-        is skipped, any other is only listed.
-        """
-        return items, {}
-
-    def summary(self) -> Summary:
-        raise NotImplementedError
-
-    def check(self, record: dict, config: ConfigDict) -> str:
-        """What is wrong with a record that an earlier run left, or ""."""
-        return check_record(record, config, self.keys)
-
-    def records(self, model: VisionTransformer, items: list[Item], images: Tensor) -> list[dict]:
-        """Per image its record but for `image` and `label`: `keys`."""
-        raise NotImplementedError
+    @abstractmethod
+    def prepare(self, inputs: Inputs) -> Plan:
+        """Check what can be checked before the first write."""
 
 
-def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> int:
-    """The script of `job`: exit code 0, or 3 where images were skipped. UserError for a user's mistake."""
-    options = job.options = parse(job, description, arguments)
-    job = job.chosen()
-    model = _load(job, options)
-    source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
-    selected = source.select(options.labels, options.images_per_class)
-    labels = sorted({item.label for item in selected})
-    mine = set(options.share.of(labels))
-    items = [item for item in selected if item.label in mine]
-    if not items:
-        print(f"process {options.share.index} of {options.share.count}: no labels are left for it")
-        return 0
-    options.internal_batch_size = options.internal_batch_size or default_rows(model, options.device)
-    items, impossible = job.prepare(model, source, items)
-    if impossible and options.on_bad_image == "fail":
-        raise UserError(next(iter(impossible.values())))
-    directory = options.output_dir or opt.ROOT / "results" / job.folder() / opt.model_name(options)
-    summary = job.summary()
-    started = time.perf_counter()
-    with Store(
-        directory,
-        options.output_prefix,
-        provenance(job, model),
-        source.items,
-        items,
-        options.overwrite,
-        check=lambda record: job.check(record, model.config),
-        earlier=summary.add,
-        labels=labels,
-    ) as store:
-        resumed = summary.images
-        computed = set(items)
-        skipped = [_skipped(item, reason) for item, reason in impossible.items() if item not in computed]
-        try:
-            _run(job, model, source, store, summary, len(items), impossible, skipped)
-        finally:
-            file = store.write_skipped(skipped)
-        others = store.others()
-    if options.share.speaks:
-        print(f"{job.name}{_share_words(options.share)}\n{_model_line(options, model)}")
-        print(summary.text(resumed, time.perf_counter() - started, directory, options.output_prefix))
-        if others:
-            print(f"also there  {others} records of other images, from earlier runs of the same settings")
-    if skipped:
-        print(f"skipped     {len(skipped)} images, listed in {file.resolve()}")
-    # torchrun would stop the other processes.
-    return 3 if skipped and options.share.launcher != "torchrun" else 0
+def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> Report:
+    """The script of `job`. UserError for a user's mistake."""
+    options = parse(job, description, arguments)
+    run = Run.select(job, options)
+    if run is None:
+        return Report(f"process {options.share.index} of {options.share.count}: no labels are left for it")
+    run.compute()
+    return run.report()
 
 
 def parse(job: Job, description: str | None, arguments: Sequence[str] | None) -> Namespace:
@@ -142,108 +130,187 @@ def parse(job: Job, description: str | None, arguments: Sequence[str] | None) ->
     job.add_options(parser)
     opt.add_running(parser)
     opt.add_output(parser)
-    return opt.settle(parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
+    job.settle(options)
+    return opt.settle(options)
 
 
-def _load(job: Job, options: Namespace) -> VisionTransformer:
-    o = options
-    try:
-        return load(o.pretrain_weight, o.model_type, o.img_size, o.num_heads, job.pool, o.device, o.dtype)
-    except HeadError as e:
-        if e.pool not in job.scripts:
-            raise
-        raise UserError(f"{e}; run {job.scripts[e.pool]}") from e
+class Run:
+    """One execution of a job by one process."""
+
+    def __init__(self, job: Job, plan: Plan, labels: list[int]):
+        self.job, self.plan, self.labels = job, plan, labels
+        self.options = plan.inputs.options
+        self.rows = self.options.internal_batch_size or default_rows(plan.inputs.model, self.options.device)
+        self.directory: Path = self.options.output_dir or results_folder(job.folder(self.options), self.options)
+        self.summary = plan.summary()
+        self.skipped: list[dict] = []
+        self.listed = self.directory
+        self.resumed = self.others = 0
+        self.seconds = 0.0
+
+    @classmethod
+    def select(cls, job: Job, options: Namespace) -> "Run | None":
+        """Open model and data, choose this process's images and prepare; None where no labels are left for it."""
+        model = _load(job, options)
+        source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
+        selected = source.select(options.labels, options.images_per_class)
+        labels = sorted({item.label for item in selected})
+        mine = set(options.share.of(labels))
+        items = [item for item in selected if item.label in mine]
+        if not items:
+            return None
+        plan = job.prepare(Inputs(options, model, source, items))
+        if plan.lacking and options.on_bad_image == "fail":
+            raise UserError(next(iter(plan.lacking.values())))
+        return cls(job, plan, labels)
+
+    def compute(self) -> None:
+        """Write the records that are not there yet."""
+        plan, started = self.plan, time.perf_counter()
+        with Store(
+            self.directory,
+            self.options.output_prefix,
+            provenance(self.job, plan, self.rows),
+            plan.inputs.source.items,
+            plan.items,
+            overwrite=self.options.overwrite,
+            check=plan.check,
+            earlier=self.summary.add,
+            labels=self.labels,
+        ) as store:
+            self.resumed = self.summary.images
+            computed = set(plan.items)
+            self.skipped = [_skipped(item, why) for item, why in plan.lacking.items() if item not in computed]
+            try:
+                self._write_pending(store)
+            finally:
+                self.listed = store.write_skipped(self.skipped)
+            self.others = store.others()
+        self.seconds = time.perf_counter() - started
+
+    def report(self) -> Report:
+        """What was found, in a few lines; exit code 3 where images were skipped."""
+        share, lines = self.options.share, []
+        if share.speaks:
+            lines += [f"{self.job.name}{_share_words(share)}", _model_line(self.options, self.plan.inputs.model)]
+            lines.append(self.summary.text(self.resumed, self.seconds, self.directory, self.options.output_prefix))
+            if self.others:
+                lines.append(
+                    f"also there  {self.others} records of other images, from earlier runs of the same settings"
+                )
+        if self.skipped:
+            lines.append(f"skipped     {len(self.skipped)} images, listed in {self.listed.resolve()}")
+        # torchrun would stop the other processes.
+        stops = self.skipped and share.launcher != "torchrun"
+        return Report("\n".join(lines), SKIPPED if stops else DONE)
+
+    def _write_pending(self, store: Store) -> None:
+        options, plan, total = self.options, self.plan, len(self.plan.items)
+        source, model, quiet = plan.inputs.source, plan.inputs.model, not self.options.share.speaks
+        transform = preprocessing(options.preprocess, model.config, options.dataset)
+        with tqdm(
+            total=total, initial=self.resumed, unit="img", desc=self.job.name, dynamic_ncols=True, disable=quiet
+        ) as bar:
+
+            def skip(item: Item, reason: str) -> None:
+                self.skipped.append(_skipped(item, reason))
+                store.skip(item)
+                bar.update()
+
+            for item in store.pending:
+                if item in plan.lacking:
+                    skip(item, plan.lacking[item])
+            pending, workers = [item for item in store.pending if item not in plan.lacking], options.num_workers
+            on_gpu = options.device.type == "cuda"
+            for batch in batches(
+                source, pending, transform, options.batch_size, num_workers=workers, pin_memory=on_gpu
+            ):
+                for item, message in batch.bad:
+                    if options.on_bad_image == "fail":
+                        raise UserError(
+                            f"{source.root / item.image}: cannot be read ({message}); replace it or use "
+                            "--on_bad_image skip"
+                        )
+                    skip(item, message)
+                if batch.items:
+                    self._write_batch(store, batch)
+                bar.set_postfix_str(self.summary.running(), refresh=False)
+                bar.update(len(batch.items))
+        if self.resumed < self.summary.images < SAMPLE:
+            self._warn_of_low_accuracy()
+
+    def _write_batch(self, store: Store, batch: Batch) -> None:
+        for item, record in zip(batch.items, self._records(batch), strict=True):
+            whole = {"image": item.image, "label": item.label, **record}
+            store.write(item, whole)
+            self.summary.add(whole)
+            if self.summary.images == SAMPLE:
+                self._warn_of_low_accuracy()
+
+    def _records(self, batch: Batch) -> list[dict]:
+        """Where memory is short, with half as many rows at once."""
+        model, options = self.plan.inputs.model, self.options
+        images = batch.images.to(options.device, model.dtype, non_blocking=batch.images.is_pinned())
+        try:
+            while True:
+                try:
+                    return self.plan.records(batch.items, images, self.rows)
+                except (MemoryError, RuntimeError) as e:
+                    if self.rows == 1 or not out_of_memory(e):
+                        raise
+                # Outside the except block, where the failed attempt's tensors are gone.
+                self.rows //= 2
+                warnings.warn(f"memory is short: --internal_batch_size is now {self.rows}", stacklevel=2)
+                free(options.device)
+        except NonFiniteError as e:
+            advice = "check the checkpoint, or use --precision fp64"
+            raise UserError(f"{batch.items[e.image].image}: the {e.what} are not finite; {advice}") from e
+
+    def _warn_of_low_accuracy(self) -> None:
+        classes, summary = self.plan.inputs.model.config.num_classes, self.summary
+        expected = expected_top1(model_name(self.options), classes)
+        if text := low_accuracy(summary.correct, summary.images, expected, 1 / classes):
+            warnings.warn(text, stacklevel=2)
 
 
-def data_and_model(options: Namespace, model: VisionTransformer) -> dict:
-    """The settings that all jobs share: which images, how preprocessed, in which model."""
+def data_and_model(options: Namespace, model: VisionTransformer) -> dict[str, Any]:
+    """The settings that all jobs share but for the precision: which images, how preprocessed, in which model."""
     return {
         "dataset": options.dataset,
         "checkpoint_sha256": sha256(options.pretrain_weight),
         **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
         "preprocess": options.preprocess,
         **({"preprocess_mean": 0.5} if options.preprocess == "paper" and paper_half(options.dataset) else {}),
-        "precision": options.precision,
     }
 
 
-def provenance(job: Job, model: VisionTransformer) -> Args:
-    options = job.options
-    common = data_and_model(options, model)
-    precision = common.pop("precision")
+def provenance(job: Job, plan: Plan, rows: int) -> Args:
+    options = plan.inputs.options
     shown = {key: value for key, value in vars(options).items() if key not in ("dtype", "share")}
+    shown["internal_batch_size"] = rows
     return Args(
         job.name,
-        {**common, **job.settings(), "precision": precision},
+        {**data_and_model(options, plan.inputs.model), **plan.settings, "precision": options.precision},
         {key: _plain(value) for key, value in shown.items()},
         {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
-        job.origin,
+        plan.origin,
     )
 
 
-def _run(job: Job, model, source, store: Store, summary, total: int, impossible: dict, skipped: list) -> None:
-    """Compute and write the pending records; what cannot be is added to `skipped`."""
-    options, quiet = job.options, not job.options.share.speaks
-    transform = preprocessing(options.preprocess, model.config, options.dataset)
-    with tqdm(total=total, initial=summary.images, unit="img", desc=job.name, dynamic_ncols=True, disable=quiet) as bar:
-
-        def skip(item: Item, reason: str) -> None:
-            skipped.append(_skipped(item, reason))
-            store.skip(item)
-            bar.update()
-
-        pending = [item for item in store.pending if item not in impossible]
-        for item in store.pending:
-            if item in impossible:
-                skip(item, impossible[item])
-        on_gpu = options.device.type == "cuda"
-        for batch in batches(source, pending, transform, options.batch_size, options.num_workers, pin_memory=on_gpu):
-            for item, message in batch.bad:
-                if options.on_bad_image == "fail":
-                    raise UserError(
-                        f"{source.root / item.image}: cannot be read ({message}); replace it or use --on_bad_image skip"
-                    )
-                skip(item, message)
-            if batch.items:
-                for item, record in zip(batch.items, _records(job, model, batch), strict=True):
-                    record = {"image": item.image, "label": item.label, **record}
-                    store.write(item, record)
-                    summary.add(record)
-                    if summary.images == min(SAMPLE, total):
-                        _warn_of_low_accuracy(summary, options, model)
-            bar.set_postfix_str(summary.running(), refresh=False)
-            bar.update(len(batch.items))
-
-
-def _warn_of_low_accuracy(summary: Summary, options: Namespace, model: VisionTransformer) -> None:
-    classes = model.config.num_classes
-    expected = expected_top1(opt.model_name(options), classes)
-    if text := low_accuracy(summary.correct, summary.images, expected, 1 / classes):
-        warnings.warn(text, stacklevel=2)
+def _load(job: Job, options: Namespace) -> VisionTransformer:
+    o = options
+    named = {"img_size": o.img_size, "num_heads": o.num_heads, "device": o.device, "dtype": o.dtype}
+    try:
+        return load(o.pretrain_weight, o.model_type, pool=job.pool, **named)
+    except HeadError as e:
+        if e.pool not in job.scripts:
+            raise
+        raise UserError(f"{e}; run {job.scripts[e.pool]}") from e
 
 
 def _skipped(item: Item, reason: str) -> dict:
     return {"image": item.image, "label": item.label, "error": reason}
-
-
-def _records(job: Job, model: VisionTransformer, batch: Batch) -> list[dict]:
-    options = job.options
-    images = batch.images.to(options.device, model.dtype, non_blocking=batch.images.is_pinned())
-    try:
-        while True:
-            try:
-                return job.records(model, batch.items, images)
-            except (MemoryError, RuntimeError) as e:
-                if options.internal_batch_size == 1 or not out_of_memory(e):
-                    raise
-            # Outside the except block, where the failed attempt's tensors are gone.
-            options.internal_batch_size //= 2
-            warnings.warn(f"memory is short: --internal_batch_size is now {options.internal_batch_size}", stacklevel=2)
-            free(options.device)
-    except NonFiniteError as e:
-        raise UserError(
-            f"{batch.items[e.image].image}: the {e.what} are not finite; check the checkpoint, or use --precision fp64"
-        ) from e
 
 
 def _share_words(part: Share) -> str:
@@ -252,21 +319,23 @@ def _share_words(part: Share) -> str:
 
 def _model_line(options: Namespace, model: VisionTransformer) -> str:
     c = model.config
-    line = f"model       {opt.model_name(options)}: {c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels"
+    line = f"model       {model_name(options)}: {c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels"
     if options.model_type == "auto" and c.img_size == 384:
         line += ", the file's own; the paper ran its 384-pixel files at 224 (--img_size 224)"
     return line
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     return value if isinstance(value, int | float | str | list | None) else str(value)
 
 
 def _git_commit() -> str | None:
     """The commit of this code, with "+" where files differ from it; None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    if CHECKOUT is None:
+        return None
     try:
-        result = subprocess.run(command, cwd=opt.ROOT, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None

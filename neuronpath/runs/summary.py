@@ -13,7 +13,7 @@ NEAR_TIES = {"fp32": 1e-4, "fp64": 1e-4, "tf32": 5e-4, "bf16": 3e-3}
 class Summary:
     """Counts over the records of a run; what it adds to them is a subclass's."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.images = self.correct = 0
 
     def add(self, record: dict) -> None:

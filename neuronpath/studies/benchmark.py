@@ -5,6 +5,7 @@ import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..attribution.influence import layer_influence
 from ..attribution.quadrature import Quadrature
 from ..attribution.reference import plain_influence, plain_search
-from ..attribution.search import find_path
+from ..attribution.search import Shortlist, find_path
 from ..models.devices import seconds
 from ..models.vit import VisionTransformer
 from .cost import CountFlops, block_flops, engine_flops, plain_flops
@@ -24,7 +25,7 @@ GIB = 2**30
 @dataclass(frozen=True)
 class Contender:
     run: Callable[[], object]
-    flops: int  # useful operations per image
+    flops: float  # useful operations per image
 
 
 def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None) -> dict:
@@ -46,10 +47,10 @@ def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: in
 
 def shortlist(model: VisionTransformer, images: Tensor, labels: Tensor, C: int, rows: int | None) -> Contender:
     """The search that scores C candidates of every layer exactly, whatever the rule says."""
-    options = {"search": "shortlist", "shortlist_max": C, "kappa": math.inf, "internal_batch_size": rows}
-    three = Quadrature("gauss-legendre", 3)
+    three, search = Quadrature("gauss-legendre", 3), Shortlist(C, math.inf)
     return Contender(
-        lambda: find_path(model, images, labels, three, **options), engine_flops(model.config, 3, candidates=C)
+        lambda: find_path(model, images, labels, three, search=search, internal_batch_size=rows),
+        engine_flops(model.config, 3, candidates=C),
     )
 
 
@@ -81,7 +82,7 @@ def rules(model: VisionTransformer, images: Tensor, labels: Tensor, rows: int) -
     """The engine with the paper's rule and with the fast one."""
     return {
         f"{quadrature.rule} {quadrature.steps}": Contender(
-            lambda quadrature=quadrature: find_path(model, images, labels, quadrature, internal_batch_size=rows),
+            partial(find_path, model, images, labels, quadrature, internal_batch_size=rows),
             search_flops(model, quadrature.steps),
         )
         for quadrature in (Quadrature("right", 20), Quadrature("gauss-legendre", 4))
@@ -151,4 +152,5 @@ def _peak_memory(device: torch.device, run: Callable) -> float:
         return math.nan
     Path("/proc/self/clear_refs").write_text("5")  # start counting the peak anew
     run()
-    return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])
+    (kibibytes,) = re.findall(r"VmHWM:\s*(\d+)", status.read_text())
+    return 1024 * int(kibibytes)

@@ -6,25 +6,23 @@ elementwise does not.
 """
 
 from collections import Counter
+from typing import Any
 
-from ml_collections import ConfigDict
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-
-def tokens(config: ConfigDict) -> int:
-    return 1 + (config.img_size // config.patch_size) ** 2
+from ..models.configs import Config
 
 
-def block_flops(config: ConfigDict, ffn_tokens: int | None = None, queries: int | None = None) -> int:
+def block_flops(config: Config, ffn_tokens: int | None = None, queries: int | None = None) -> int:
     """One block forward of one row: the FFN of `ffn_tokens` tokens, attention of `queries` rows (default: all)."""
-    T, D, H = tokens(config), config.width, config.mlp_dim
+    T, D, H = config.tokens, config.width, config.mlp_dim
     ffn_tokens, queries = (T if n is None else n for n in (ffn_tokens, queries))
     keys_and_values, query_and_output, scores = T * 2 * D * D, queries * 2 * D * D, queries * T * 2 * D
     return 2 * (keys_and_values + query_and_output + scores + ffn_tokens * 2 * D * H)
 
 
-def engine_flops(config: ConfigDict, steps: int, candidates: int = 0) -> int:
+def engine_flops(config: Config, steps: int, candidates: int = 0) -> int:
     """Useful operations of `find_path` for one image, CLS head, k = 1, both paths and scores, `steps` nodes.
 
     `candidates`: of a shortlist, how many are scored exactly in every layer; each costs its tails once more.
@@ -33,7 +31,7 @@ def engine_flops(config: ConfigDict, steps: int, candidates: int = 0) -> int:
     activation path's score forward and backward. Per image: the plain forward. Of the last block only the CLS row
     is needed, and block 0 is the plain forward's.
     """
-    L, T, block = config.depth, tokens(config), block_flops(config)
+    L, T, block = config.depth, config.tokens, block_flops(config)
     if L == 1:
         return block
     last_in_tail = block_flops(config, ffn_tokens=1, queries=1)
@@ -42,25 +40,25 @@ def engine_flops(config: ConfigDict, steps: int, candidates: int = 0) -> int:
     return steps * 2 * ((1 + candidates) * tails + clamped + clamped) + L * block
 
 
-def plain_flops(config: ConfigDict, steps: int) -> int:
-    """Operations of `neuronpath.reference.plain_search` for one image: whole forwards, each back to fc2 of block 0."""
+def plain_flops(config: Config, steps: int) -> int:
+    """Operations of `reference.plain_search` for one image: whole forwards, each back to fc2 of block 0."""
     L, block = config.depth, block_flops(config)
-    backward = (L - 1) * block + tokens(config) * 2 * config.width * config.mlp_dim
+    backward = (L - 1) * block + config.tokens * 2 * config.width * config.mlp_dim
     return steps * (L + 2) * (L * block + backward) + L * block  # a search per layer and two scores
 
 
 class CountFlops(TorchDispatchMode):
     """Counts the operations of all matrix products and convolutions that run inside it, in `flops`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.by_operation = Counter()
+        self.by_operation: Counter[str] = Counter()
 
     @property
     def flops(self) -> int:
         return sum(self.by_operation.values())
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         operation = function._overloadpacket
         if operation in flop_registry:

@@ -1,13 +1,12 @@
-"""The study of searches, rules and precisions on the digits models: what is run, its tables and its figure."""
+"""The study of searches, rules and precisions on the digits models: what is run, and its tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
+from torch import Tensor
 
-from ..data.digits import load_images
-from ..figures.common import save
+from ..data.loading import load_images
 from ..models.checkpoint import load, sha256
 from ..models.devices import set_precision
 from . import searches as study
@@ -21,6 +20,7 @@ PARTS = ("training", "layers", "paths", "quadrature", "shortlist_quadrature", "p
 def run(
     checkpoint: Path,
     digits: Path,
+    *,
     per_class: int,
     train_per_class: int,
     kept: Path,
@@ -36,9 +36,9 @@ def run(
     exact = load(checkpoint, device=device, dtype=set_precision("fp64", device))
     model = load(checkpoint, device=device, dtype=set_precision("fp32", device))
     name = f"{checkpoint.stem}-{sha256(checkpoint)[:8]}"
-    x, y = first_of_each_class(*load_images(digits / "val", model.config), per_class, device)
-    every = load_images(digits / "train", model.config)
-    (tx, ty), (qx, qy) = (first_of_each_class(*every, count, device) for count in (train_per_class, per_class))
+    x, y = first_of_each_class(*load_images(digits / "val", model), per_class)
+    every = load_images(digits / "train", model)
+    (tx, ty), (qx, qy) = (first_of_each_class(*every, count) for count in (train_per_class, per_class))
     few = torch.arange(len(x))[:: max(1, len(x) // FEW)][:FEW]
 
     def scores(which: str) -> torch.Tensor:
@@ -49,7 +49,7 @@ def run(
         return {
             "shortlist_images": len(tx),
             "shortlist": study.calibration(scores("train")),
-            "quadrature": study.quadratures(exact, qx.double(), qy, {}, (16, 32)),
+            "quadrature": study.quadratures(exact, qx.double(), qy, rules={}, fine=(16, 32)),
         }
 
     half, few_rules = (x[::2].double(), y[::2]), {"gauss-legendre": (2, 3, 4)}
@@ -58,16 +58,18 @@ def run(
         "layers": lambda: study.per_layer(scores("val")),
         "paths": lambda: study.whole_paths(model, x, y, scores("val")),
         "quadrature": lambda: study.quadratures(exact, x.double(), y),
-        "shortlist_quadrature": lambda: study.quadratures(exact, *half, few_rules, (8, 16), "shortlist"),
+        "shortlist_quadrature": lambda: study.quadratures(
+            exact, *half, rules=few_rules, fine=(8, 16), search="shortlist"
+        ),
         "precision": lambda: study.precisions(checkpoint, x, y),
         "costs": lambda: study.costs(model, x[few], y[few]),
     }
     return {part: results[part]() for part in PARTS if part in parts}
 
 
-def first_of_each_class(images, labels, count: int, device: torch.device):
+def first_of_each_class(images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     chosen = torch.cat([(labels == label).nonzero()[:count, 0] for label in labels.unique()])
-    return images[chosen].to(device), labels[chosen].to(device)
+    return images[chosen], labels[chosen]
 
 
 def markdown(found: dict) -> str:
@@ -131,38 +133,3 @@ def _precisions(found: dict) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def draw(found: dict, file: Path) -> list[Path]:
-    """Agreement against cost: rules and auto by block passes (left), searches (right). `file` without its ending."""
-    figure = Figure(figsize=(10, 3.6 * len(found)), layout="constrained")
-    axes = figure.subplots(len(found), 2, squeeze=False)
-    for (left, right), (name, r) in zip(axes, found.items(), strict=True):
-        _draw_rules(left, r)
-        _draw_searches(right, r)
-        left.set_title(f"{name}: rules (layer search), n = {r['quadrature']['converged']}", fontsize=9)
-        right.set_title(f"{name}: searches (Gauss-Legendre 3), n = {r['layers']['images']}", fontsize=9)
-        left.set_ylabel("whole paths equal to the converged one, %", fontsize=8)
-        right.set_ylabel("whole paths equal to the exhaustive one, %", fontsize=8)
-        for ax in (left, right):
-            ax.set(xscale="log", xlabel="block passes per image")
-            ax.grid(alpha=0.3)
-    return save(figure, file)
-
-
-def _draw_rules(axes, r: dict) -> None:
-    node = r["costs"]["layer, Gauss-Legendre 4"]["block_passes"] / 4
-    for (rule, sizes), marker in zip(r["quadrature"]["rules"].items(), "osv^", strict=True):
-        axes.plot([node * int(m) for m in sizes], [100 * agree for agree in sizes.values()], marker=marker, label=rule)
-        for m, agree in sizes.items():
-            axes.annotate(m, (node * int(m), 100 * agree), xytext=(3, -9), textcoords="offset points", fontsize=7)
-    a = r["quadrature"]["auto"]
-    axes.plot([node * a["mean_nodes"]], [100 * a["agree"]], "*", markersize=12, color="black", label="auto")
-    axes.legend(fontsize=8)
-
-
-def _draw_searches(axes, r: dict) -> None:
-    for (search, path), marker in zip(r["paths"].items(), "osv", strict=True):
-        cost = r["costs"][f"{search}, Gauss-Legendre 3"]["block_passes"]
-        axes.plot([cost], [100 * path["agree"]], marker, markersize=9, label=f"{search}, mean JAS {path['jas']:.4f}")
-    axes.legend(fontsize=8)

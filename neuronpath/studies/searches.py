@@ -17,21 +17,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from ..attribution.adaptive import NODES, THRESHOLD, find_path_auto
-from ..attribution.candidates import FIRST, KAPPA, STOPPED, choose, exact_scores, exhaustive, layer_scores, shortlist
-from ..attribution.engine import gather_neurons, plain_forward
+from ..attribution.candidates import FIRST, STOPPED, Frontier, Rule, shortlist
+from ..attribution.choice import choose
+from ..attribution.engine import Problem, search_ramps
+from ..attribution.forward import gather_neurons
 from ..attribution.quadrature import Quadrature
 from ..attribution.rows import default_rows
 from ..attribution.score import score_path
-from ..attribution.search import find_path, search_prefixes
+from ..attribution.search import NeuronPath, Search, Shortlist, find_path
 from ..errors import UserError
+from ..files import replace_file
 from ..models.checkpoint import load
 from ..models.devices import seconds, set_precision
 from ..models.vit import VisionTransformer
-from ..records.store import replace_file
 from .cost import CountFlops, block_flops
 
 THREE, FOUR = Quadrature("gauss-legendre", 3), Quadrature("gauss-legendre", 4)
-AT_ONCE = 10  # images
 SCORE = Quadrature("gauss-legendre", 16)  # of the paths of all searches, so that their JAS can be compared
 RULES = {"right": (4, 8, 20), "left": (8, 20), "midpoint": (4, 8, 20), "gauss-legendre": (2, 3, 4, 6, 8, 16)}
 KAPPAS = (0.5, 1, 2, 3, 4)
@@ -39,17 +40,17 @@ FIRSTS = (2, 4, 8)
 THRESHOLDS = (0, 3e-4, 6e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 
 
-def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: Path) -> Tensor:
+def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: Path, at_once: int = 10) -> Tensor:
     """Of every candidate on the exhaustive search's own prefix, (n, 3, L, H): shortcut's, estimate's, exact score.
 
-    `THREE` nodes. Kept in `file` (.npy), which must name the model and the images; what is there already, of a run that
-    was killed too, is not computed again. Cost: H tails per image, layer and node.
+    `THREE` nodes. Kept in `file` (.npy), which must name the model and the images, and written after `at_once` images;
+    what is there already, of a run that was killed too, is not computed again. Cost: H tails per image, layer and node.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     shape = (0, 3, model.config.depth, model.config.mlp_dim)
     found = torch.from_numpy(np.load(file) if file.exists() else np.empty(shape, np.float32))
     images, labels = images[len(found) :], labels[len(found) :]
-    batches = list(zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True)) if len(images) else []
+    batches = list(zip(images.split(at_once), labels.split(at_once), strict=True)) if len(images) else []
     for x, y in tqdm(batches, unit="batch", desc=file.stem):
         found = torch.cat((found, _every_score(model, x, y).cpu()))
         np.save(content := io.BytesIO(), found.numpy())
@@ -58,30 +59,31 @@ def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: 
 
 
 def _every_score(model: VisionTransformer, images: Tensor, labels: Tensor) -> Tensor:
-    plain, rows = plain_forward(model, images), default_rows(model, images.device)
-    parts = search_prefixes(model, plain, labels, THREE, rows)
-    S, layers = torch.zeros_like(plain.hidden[0][..., 0]), []
-    for layer, h in enumerate(plain.hidden):
-        quick = [layer_scores(parts, layer, S, h, whole_layer) for whole_layer in (True, False)]
-        exact = exhaustive(len(h), h.shape[2], partial(exact_scores, parts, S, h, rows), h.device)
+    rows = default_rows(model, images.device)
+    problem = Problem.of(model, images, labels, THREE, rows)
+    ramps, hidden = search_ramps(problem), problem.plain.hidden
+    S, layers = torch.zeros_like(hidden[0][..., 0]), []
+    for layer, h in enumerate(hidden):
+        frontier = Frontier(ramps, layer, S, h, 1, rows)
+        quick = [frontier.layer_scores(whole_layer) for whole_layer in (True, False)]
+        exact = frontier.all_exact_scores()
         chosen = choose(exact, 1)[0]
-        for prefix in parts:
-            prefix.extend(chosen)
+        for ramp in ramps:
+            ramp.extend(chosen)
         S = S + gather_neurons(h, chosen).sum(-1)
         layers.append(torch.stack([*quick, exact], 1))  # (B, 3, H)
     return torch.stack(layers, 2)
 
 
-def per_layer(scores: Tensor, **options) -> dict:
+def per_layer(scores: Tensor, first: int = FIRST, kappa: float = Shortlist().kappa) -> dict:
     """Layers in which each search chooses what the exhaustive one does, on its prefix; `scores` as of `every_score`.
 
-    `options` of `candidates.shortlist`, by default the package's with the cap off.
+    `first` and `kappa` of the shortlist, by default the package's; its cap is off.
     """
     n, _, L, H = scores.shape
     shortcut, estimate, exact = scores.transpose(0, 1).flatten(1, 2)  # (n·L, H) each
     winner, margin = choose(exact, 1)
-    options = {"kappa": KAPPA, "first": FIRST, "most": H} | options
-    found = shortlist(estimate, 1, lambda rows, neurons: exact[rows, neurons], **options)
+    found = shortlist(estimate, 1, lambda rows, neurons: exact[rows, neurons], Rule(H, kappa, first))
     hit = (found.chosen == winner)[:, 0]
     misses = [
         {"image": i // L, "layer": i % L, "margin": margin[i].item(), "rank": _ranks(estimate, winner)[i].item()}
@@ -98,7 +100,7 @@ def per_layer(scores: Tensor, **options) -> dict:
             "agree": hit.double().mean().item(),
             "mean_scored": found.scored.double().mean().item(),
             "scored": {str(count): share for count, share in counts},
-            "stopped": {word: (found.stopped == i).sum().item() for i, word in enumerate(STOPPED)},
+            "stopped": {word: int((found.stopped == i).sum()) for i, word in enumerate(STOPPED)},
             "misses": misses,
         },
     }
@@ -141,9 +143,10 @@ def quadratures(
     model: VisionTransformer,
     images: Tensor,
     labels: Tensor,
+    *,
     rules: dict = RULES,
     fine: tuple[int, int] = (32, 64),
-    search: str = "layer",
+    search: Search | str = "layer",
 ) -> dict:
     """Whole paths equal to the converged one, of each of `rules` and of auto; `model` and `images` in float64.
 
@@ -151,7 +154,7 @@ def quadratures(
     """
 
     @cache
-    def find(rule: str, nodes: int):
+    def find(rule: str, nodes: int) -> NeuronPath:
         return find_path(model, images, labels, Quadrature(rule, nodes), search=search)
 
     finer, finest = (find("gauss-legendre", nodes).path for nodes in fine)
@@ -196,7 +199,7 @@ def precisions(checkpoint: Path, images: Tensor, labels: Tensor) -> dict:
     exact = load(checkpoint, device=images.device)
     expected = find_path(exact, images, labels, FOUR)
     jas = score_path(exact, images, labels, expected.path, FOUR)
-    found = {"fp32": {"jas": jas.mean().item()}}
+    found: dict[str, dict] = {"fp32": {"jas": jas.mean().item()}}
     for name in ("tf32", "bf16"):
         try:
             model = load(checkpoint, device=images.device, dtype=set_precision(name, images.device))
@@ -232,14 +235,14 @@ def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int
         "shortlist, Gauss-Legendre 3": lambda x, y: find_path(model, x, y, THREE, search="shortlist"),
         "shortlist, auto": lambda x, y: find_path_auto(model, x, y, search="shortlist"),
     }
-    times = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            times[name].append(seconds(lambda run=run: run(images, labels), images.device) / len(images))
+            times[name].append(seconds(partial(run, images, labels), images.device) / len(images))
     found = {
         name: {
             "seconds": statistics.median(times[name]),
-            "block_passes": _block_passes(model, lambda run=run: run(images, labels)) / len(images),
+            "block_passes": _block_passes(model, partial(run, images, labels)) / len(images),
         }
         for name, run in runs.items()
     }

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from neuronpath.analysis.pruning import arrays, markdown, plot_runs, read_runs
+from neuronpath.analysis.pruning import arrays, markdown, read_runs
 from neuronpath.cli.exits import command
-from neuronpath.cli.options import ROOT
+from neuronpath.cli.options import add_input_prefix
 from neuronpath.cli.parsing import Parser
 from neuronpath.figures.common import save
+from neuronpath.figures.pruning import plot_runs
+from neuronpath.files import ROOT
 
 
 def main() -> None:
     parser = Parser(__doc__)
     default = ROOT / "results/demo/pruning"
     parser.add_argument("--results", type=Path, default=default, help="holds the runs (default: %(default)s)")
-    parser.add_argument("--input_prefix", default="imgnet_all", help="of their files (default: %(default)s)")
+    add_input_prefix(parser)
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="for table and pictures (default: RESULTS)")
     options = parser.parse_args()
     runs, out = read_runs(options.results, options.input_prefix), options.output_dir or options.results

@@ -1,0 +1,85 @@
+"""The records of result folders, by job and model: where every table and figure gets its numbers from."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError, one_line
+from ..records.args import Args, args_file
+from ..records.reading import label_files, read_results
+from ..records.schema import EDITED, METHODS
+from .metrics import Edited, Missing
+
+EDITS = "edit/remove_enhance"  # the job that the table's edits are of
+
+
+class Results:
+    """The records below `root`, <job>/<model>/`prefix`-<label>.rlt.jsonl, read once each."""
+
+    def __init__(self, root: Path, prefix: str):
+        self.root, self.prefix = root, prefix
+        self._read: dict[str, dict[int, list[dict]]] = {}
+
+    @property
+    def jobs(self) -> list[str]:
+        return [*dict.fromkeys(method.job for method in METHODS.values()), *(f"{EDITS}/{name}" for name in EDITED)]
+
+    def models(self) -> list[str]:
+        """Those with records, by name. UserError where there are none."""
+        found = {d.name for job in self.jobs for d in (self.root / job).glob("*") if label_files(d, self.prefix)}
+        if not found:
+            raise UserError(
+                f"{self.root}: no {self.prefix} records in <job>/<model>, <job> being {', '.join(self.jobs)}"
+            )
+        return sorted(found)
+
+    def records(self, job: str, model: str) -> dict[int, list[dict]]:
+        """By label. Missing where there are none."""
+        name = f"{job}/{model}"
+        if name not in self._read:
+            if not label_files(self.root / name, self.prefix):
+                raise Missing
+            self._read[name] = {
+                label: found for label, found in read_results(self.root / name, self.prefix).items() if found
+            }
+        return self._read[name]
+
+    def args(self, model: str) -> dict[str, Args]:
+        """By job that has records of the model; of those that say with what they were made."""
+        files = {job: args_file(self.root / job / model, self.prefix) for job in self.jobs}
+        return {job: Args.read(file) for job, file in files.items() if file.exists()}
+
+    def settings(self, model: str) -> dict:
+        """Those of the model's scores, or of its edits; {} where neither tells."""
+        return next((args.settings for args in self.args(model).values()), {})
+
+    def mixed(self, model: str) -> dict[str, str]:
+        """By job in what its records were made otherwise than the first job's; nothing where all are alike."""
+        found = self.args(model)
+        unlike = {job: args.unlike(next(iter(found.values()))) for job, args in found.items()}
+        return {job: text for job, text in unlike.items() if text}
+
+
+def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:
+    """By label the Joint Attribution Scores of its images. Missing where there are none."""
+    job, key = METHODS[method].job, METHODS[method].score
+    records = results.records(job, model)
+    try:
+        scores = {label: np.array([record[key] for record in found], float) for label, found in records.items()}
+    except (KeyError, TypeError, ValueError):
+        scores = {0: np.array([np.nan])}
+    if not all(np.isfinite(values).all() for values in scores.values()):
+        folder = results.root / job / model
+        raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?")
+    return scores
+
+
+def edited_of(results: Results, model: str, method: str, operation: str) -> Edited:
+    """What `operation` did to the images of an edit run. Missing where there are no records."""
+    job = f"{EDITS}/{method}"
+    records = results.records(job, model)
+    try:
+        return Edited.of(records, operation)
+    except (KeyError, TypeError, ValueError) as e:
+        fault = f"records without numbers for {operation} ({one_line(e)})"
+        raise UserError(f"{results.root / job / model}: {fault}; were they made by edit.py?") from e

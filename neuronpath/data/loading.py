@@ -1,0 +1,119 @@
+"""Images as batches of tensors."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from ..errors import UserError, one_line
+from ..files import Item
+from ..interrupts import forget_in_worker
+from .images import DECODING_ERRORS, ImageSet, open_folder
+from .preprocessing import Shape, preprocessing
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    items: list[Item]
+    images: Tensor  # (B, 3, S, S) float32, one per item
+    bad: list[tuple[Item, str]]  # images that could not be read, and why
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which a GPU copies by itself; PyTorch's loader calls it."""
+        return replace(self, images=self.images.pin_memory())
+
+
+class _Loaded(torch.utils.data.Dataset[tuple[Item, Tensor | str]]):
+    def __init__(self, source: ImageSet, items: list[Item], transform: Transform):
+        self.source, self.items, self.transform = source, items, transform
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> tuple[Item, Tensor | str]:
+        try:
+            return self.items[i], self.transform(self.source.rgb(self.items[i]))
+        except DECODING_ERRORS as e:
+            return self.items[i], one_line(e)
+
+
+def _collate(samples: list[tuple[Item, Tensor | str]]) -> Batch:
+    good = [(item, x) for item, x in samples if isinstance(x, Tensor)]
+    bad = [(item, x) for item, x in samples if isinstance(x, str)]
+    images = torch.stack([x for _, x in good]) if good else torch.empty(0)
+    return Batch([item for item, _ in good], images, bad)
+
+
+def batches(
+    source: ImageSet,
+    items: list[Item],
+    transform: Transform,
+    batch_size: int = 10,
+    *,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """`items` in order, in batches; the last may be short, and classes mix. `pin_memory`: for copies to a GPU."""
+    return iter(
+        torch.utils.data.DataLoader(
+            _Loaded(source, items, transform),
+            batch_size=batch_size,
+            num_workers=min(num_workers, -(-len(items) // batch_size)),
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            worker_init_fn=lambda _: forget_in_worker(),
+        )
+    )
+
+
+class Receiver(Protocol):
+    """What loading asks of a model."""
+
+    @property
+    def config(self) -> Shape: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def load_images(
+    images: str | Path | Sequence[str | Path], model: Receiver, preprocess: str = "paper"
+) -> tuple[Tensor, Tensor]:
+    """Your own images, ready for `find_path`: (n, 3, S, S) on the model's device and in its dtype, and targets (n,).
+
+    `images`: a folder of class folders, whose places in alphabetical order are the targets; or a folder of images, one
+    file, or several, whose targets are -1, the predicted class. `preprocess` as `--preprocess`. All are read at once.
+    UserError for what is not there or cannot be read.
+    """
+    source = _image_set(images)
+    transform = preprocessing(preprocess, model.config)
+    (batch,) = batches(source, source.items, transform, len(source.items))
+    for item, reason in batch.bad:
+        raise UserError(f"{source.root / item.image}: cannot be read ({reason}); replace it or leave it out")
+    device = next(model.parameters()).device
+    labels = torch.tensor([item.label for item in batch.items], device=device)
+    return batch.images.to(device, model.dtype), labels
+
+
+def _image_set(images: str | Path | Sequence[str | Path]) -> ImageSet:
+    if not isinstance(images, str | Path):
+        files = [Path(file) for file in images]
+    elif not Path(images).is_dir():
+        files = [Path(images)]
+    else:
+        root = Path(images)
+        files = sorted(file for file in root.iterdir() if file.suffix.lower() in IMG_EXTENSIONS)
+        if not files:
+            return open_folder(root)
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(f"{missing[0]}: no such image; give image files, or a folder of them")
+    if not files:
+        raise UserError("no images were given; give image files, or a folder of them")
+    return ImageSet(Path(), [], [Item(str(file), -1) for file in files])

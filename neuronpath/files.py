@@ -1,0 +1,71 @@
+"""Where files are and how they are written whole; what data sets are called, and an image's identity."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError, disk_full, one_line
+
+_ABOVE = Path(__file__).resolve().parents[1]
+
+#: The checkout that this code is of; None where the package is installed without one.
+CHECKOUT = _ABOVE if (_ABOVE / "pyproject.toml").is_file() else None
+
+#: Default paths are relative to it, typed ones to the working folder; without a checkout both are.
+ROOT = CHECKOUT or Path.cwd()
+
+FOLDERS = ("imagenet1k", "imagefolder", "digits")  # data sets that are folders of class folders
+DATASETS = (*FOLDERS, "cifar10", "cifar100")
+DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
+DEFAULT_PATH = "dataset/imagenet2012/val"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: `image` its identity, `label` its class index."""
+
+    image: str
+    label: int
+
+
+def default_dataset_path(name: str) -> Path:
+    """Where the data set `name` is looked for unless the user says otherwise."""
+    return ROOT / DEFAULT_PATHS.get(name, DEFAULT_PATH)
+
+
+def model_name(options: Namespace) -> str:
+    """What folders of results are called: the model type, or the checkpoint's stem where that is auto."""
+    return options.pretrain_weight.stem if options.model_type == "auto" else options.model_type
+
+
+def results_folder(job: str, options: Namespace) -> Path:
+    """Where records of a job go, and are looked for, by default."""
+    return ROOT / "results" / job / model_name(options)
+
+
+@contextmanager
+def writing(place: Path, advice: str = "; choose another --output_dir") -> Iterator[None]:
+    """What fails inside, in writing to `place`, is a UserError; a full disk stays what it is."""
+    try:
+        yield
+    except OSError as e:
+        if disk_full(e):
+            raise
+        raise UserError(f"{place}: cannot be written ({one_line(e)}){advice}") from e
+
+
+def replace_file(file: Path, content: str | bytes) -> None:
+    """Write a file as a whole or not at all, whatever happens to the machine."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as out:
+            out.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

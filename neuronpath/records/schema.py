@@ -1,0 +1,199 @@
+"""What a record holds: every key once, with what its value must be and who writes it. Methods and operations, too.
+
+Checks, summaries, figures and the table of docs/records.md (`markdown`) come from here.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+MOST_UNITS = 2**20  # per layer: what is beyond is no index of a unit but a broken record
+
+
+@dataclass(frozen=True)
+class Method:
+    """One that names a path for an image."""
+
+    name: str  # the paper's
+    noun: str  # in a sentence
+    job: str  # its records are in results/<job>/<model>
+    path: str  # their key that holds the path
+    score: str  # and the one that holds its Joint Attribution Score
+    colour: str  # in pictures; Okabe and Ito's: colour-blind safe
+
+
+#: The paper's, in its order.
+METHODS = {
+    "base": Method("Activation", "activation path", "ja", "base", "base_score", "#D55E00"),
+    "influence_pattern": Method(
+        "Influence Pattern", "influence pattern", "influence_pattern", "path", "score", "#009E73"
+    ),
+    "ja": Method("Neuron Path", "neuron path", "ja", "ja", "ja_score", "#0072B2"),
+}
+
+#: With the control of edits: units about as active as the neuron path's.
+EDITED = {**METHODS, "random": Method("Matched control", "matched control", "ja", "ja", "", "#7F7F7F")}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One that multiplies a path's activations by a factor."""
+
+    noun: str
+    what: str
+    factor: float
+
+
+#: By the key that holds the probability after it.
+OPERATIONS = {"remove": Operation("Removal", "zero-out", 0.0), "enhance": Operation("Enhancement", "doubling", 2.0)}
+
+
+class Sizes(Protocol):
+    """What a check asks of a model's config."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def mlp_dim(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+
+
+def _is_number(value: object) -> bool:
+    """A finite one: 1e999 and integers beyond floating point are none."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _is_index(value: object, count: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count
+
+
+def _is_list(value: object, of: Callable[[object], bool], count: int | None = None) -> bool:
+    return isinstance(value, list) and len(value) == (len(value) if count is None else count) and all(map(of, value))
+
+
+def is_path(value: object, sizes: Sizes) -> bool:
+    """Whether it is L lists of distinct neurons."""
+
+    def is_layer(layer: object) -> bool:
+        neurons = _is_list(layer, lambda neuron: _is_index(neuron, sizes.mlp_dim))
+        return neurons and isinstance(layer, list) and 0 < len(layer) == len(set(layer))
+
+    return _is_list(value, is_layer, sizes.depth)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value must be: `says` it, with L layers, C classes and the last neuron; `holds` tells whether it is."""
+
+    says: str
+    holds: Callable[[object, Sizes], bool]
+
+    def of(self, sizes: Sizes) -> str:
+        return self.says.format(L=sizes.depth, C=sizes.num_classes, last=sizes.mlp_dim - 1)
+
+
+TEXT = Kind("text", lambda value, s: isinstance(value, str))
+CLASS = Kind("one of {C} classes", lambda value, s: _is_index(value, s.num_classes))
+NUMBER = Kind("a number", lambda value, s: _is_number(value))
+PATH = Kind("{L} lists of distinct neurons, each 0 to {last}", is_path)
+LAYERS = Kind("{L} numbers", lambda value, s: _is_list(value, _is_number, s.depth))
+NEURONS = Kind("{L} lists of numbers", lambda value, s: _is_list(value, lambda x: _is_list(x, _is_number), s.depth))
+WORDS = Kind("{L} words", lambda value, s: _is_list(value, lambda word: isinstance(word, str), s.depth))
+COUNT = Kind("a whole number", lambda value, s: _is_index(value, 2**31))
+FLAG = Kind("true, false or null", lambda value, s: value is None or isinstance(value, bool))
+NUMBERS = Kind("a list of numbers", lambda value, s: _is_list(value, _is_number))
+CLASSES = Kind("a list of classes", lambda value, s: _is_list(value, lambda x: _is_index(x, s.num_classes)))
+OBJECTS = Kind("a list of objects", lambda value, s: _is_list(value, lambda x: isinstance(x, dict)))
+
+
+@dataclass(frozen=True)
+class Key:
+    kind: Kind
+    writers: tuple[str, ...]  # of WRITERS
+    meaning: str
+
+
+#: Who writes records, with what documentation calls it.
+WRITERS = {
+    "all": "all",
+    "joint_attr": "`joint_attr`",
+    "influence_pattern": "`influence_pattern`",
+    "shortlist": "`joint_attr --search shortlist`",
+    "auto": "`joint_attr --quadrature auto`",
+    "edit": "`edit.py`",
+    "remove": "`edit.py` but for `prune`",
+    "enhance": "`edit.py` but for `prune`",
+    "prune": "`edit.py --edit_operation prune`",
+    "gain": "`edit.py --gain`",
+    "draws": "`edit.py --method random` but for `prune`",
+}
+
+#: By name, in the order of a record.
+KEYS = {
+    "image": Key(TEXT, ("all",), "path relative to `--dataset_path`, `/`-separated; CIFAR: the index"),
+    "label": Key(CLASS, ("all",), "the image's class"),
+    "pred": Key(CLASS, ("all",), "the predicted class"),
+    "prob": Key(NUMBER, ("all",), "probability of the target"),
+    "ja": Key(PATH, ("joint_attr",), "the neuron path, K neurons per layer, best first"),
+    "ja_score": Key(NUMBER, ("joint_attr",), "its Joint Attribution Score"),
+    "ja_act": Key(NEURONS, ("joint_attr",), "its neurons' activations (mean head: the mean over the patch tokens)"),
+    "base": Key(PATH, ("joint_attr",), "the activation path"),
+    "base_score": Key(NUMBER, ("joint_attr",), "its Joint Attribution Score"),
+    "base_act": Key(NEURONS, ("joint_attr",), "its neurons' activations"),
+    "method": Key(TEXT, ("edit", "prune"), "whose paths are edited"),
+    "path": Key(
+        PATH, ("influence_pattern", "edit", "prune"), "the influence pattern; the path edited; the units retained"
+    ),
+    "score": Key(NUMBER, ("influence_pattern",), "the pattern's Joint Attribution Score"),
+    "margin": Key(
+        LAYERS, ("joint_attr", "influence_pattern"), "how clearly each layer's choice was made, 0 (a tie) to 1"
+    ),
+    "search_rank": Key(LAYERS, ("shortlist",), "the chosen neuron's place in the estimate, from 1"),
+    "search_scored": Key(LAYERS, ("shortlist",), "neurons that were scored exactly"),
+    "search_stopped": Key(WORDS, ("shortlist",), "`rule` met, `cap` hit, or `all` scored"),
+    "nodes": Key(COUNT, ("auto",), "4, 8 or 16: of the rule whose results these are"),
+    "converged": Key(
+        FLAG, ("auto",), "whether the last two rules found the same path; null where one rule alone was tried"
+    ),
+    "original": Key(NUMBER, ("edit", "prune"), "probability of the label, unedited"),
+    "original_label": Key(CLASS, ("edit", "prune"), "predicted class, unedited"),
+    "remove": Key(NUMBER, ("remove",), "probability of the label, the path's neurons at 0"),
+    "remove_label": Key(CLASS, ("remove",), "predicted class"),
+    "enhance": Key(NUMBER, ("enhance",), "probability of the label, the path's neurons doubled"),
+    "enhance_label": Key(CLASS, ("enhance",), "predicted class"),
+    "prune": Key(NUMBER, ("prune",), "probability of the label, most other units at 0"),
+    "prune_label": Key(CLASS, ("prune",), "predicted class"),
+    "gain": Key(NUMBERS, ("gain",), "probability of the label for each factor of `--gain`"),
+    "gain_label": Key(CLASSES, ("gain",), "predicted class for each factor"),
+    "draws": Key(OBJECTS, ("draws",), "path and results of each of the 5 draws, of which the others are means"),
+}
+
+PATHS = tuple(name for name, key in KEYS.items() if key.kind is PATH)
+
+
+def keys_of(*writers: str) -> tuple[str, ...]:
+    """What `writers` put into a record, in its order, beside `image` and `label`."""
+    wanted = {"all", *writers}
+    return tuple(name for name, key in KEYS.items() if wanted & {*key.writers} and name not in ("image", "label"))
+
+
+def check_record(record: dict, sizes: Sizes, keys: tuple[str, ...]) -> str:
+    """What is wrong with one of our records, which has `keys`, for a model of these sizes, or ""."""
+    if missing := [name for name in ("label", *keys) if name not in record]:
+        return f"{missing[0]} is missing"
+    for name, value in record.items():
+        if name in KEYS and not KEYS[name].kind.holds(value, sizes):
+            return f"{name} is not {KEYS[name].kind.of(sizes)}"
+    return ""
+
+
+def markdown() -> str:
+    """The table of docs/records.md."""
+    lines = ["| key | value | written by |", "|---|---|---|"]
+    for name, key in KEYS.items():
+        says = key.kind.says.format(L="L", C="C", last="H-1")
+        writers = ", ".join(dict.fromkeys(WRITERS[writer] for writer in key.writers))
+        lines.append(f"| `{name}` | {says}: {key.meaning} | {writers} |")
+    return "\n".join(lines)
