@@ -12,7 +12,7 @@
 # "torchrun --standalone --nproc_per_node 8").
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-source "$ROOT/scripts/enter.sh"
+source "$ROOT/scripts/setup.sh" --enter
 
 smoke=
 if [ "${1:-}" = --smoke ]; then

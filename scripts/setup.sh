@@ -1,7 +1,8 @@
-# Sourced by demo.sh and test.sh: goes to the repository root and sets up and enters .venv there.
-# Usage: source scripts/setup.sh EXTRA      EXTRA: an extra of pyproject.toml, such as "test", or ""
+# Sourced by the other shell scripts.
+# Usage: source scripts/setup.sh EXTRA      goes to the repository root and sets up and enters .venv there;
+#                                           EXTRA: an extra of pyproject.toml, such as "test", or ""
+#        source scripts/setup.sh --enter    enters the .venv that is there, unless another environment is active
 # PYTHON names the interpreter to use; otherwise python3, if it is 3.10 to 3.13, or another such one.
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python() {
     local candidate
@@ -15,8 +16,18 @@ find_python() {
     return 2
 }
 
+enter() {
+    local root
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -f "$root/.venv/bin/activate" ]; then
+        # shellcheck disable=SC1091
+        source "$root/.venv/bin/activate"
+    fi
+}
+
 setup() {
     local extra=${1:+[$1]} python stamp
+    cd "$(dirname "${BASH_SOURCE[0]}")/.." || return
     # The stamp names what is installed: .venv is renewed when the requirements or the extra change.
     stamp=$(cat requirements.txt pyproject.toml | cksum)$extra
     if [ "$(cat .venv/.stamp 2>/dev/null)" != "$stamp" ] && [ "$(cat .venv/.stamp 2>/dev/null)" != "${stamp%"$extra"}[test]" ]; then
@@ -34,4 +45,4 @@ setup() {
     source .venv/bin/activate
 }
 
-setup "$@"
+if [ "${1:-}" = --enter ]; then enter; else setup "$@"; fi

@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
-# Lint and tests. Usage: bash scripts/test.sh [--all] [pytest arguments]
-#   under 10 minutes on two cores; --all adds the long tests (large shapes, long runs)
+# Lint, types, the rules between wings, and tests. Usage: bash scripts/test.sh [--all] [--coverage] [pytest arguments]
+#   under 10 minutes on two cores; --all adds the long tests (large shapes, long runs); --coverage says which lines of
+#   neuronpath/ no test runs (docs/tested.md)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" test
 
-marks="not long" workers="-n auto --dist loadfile" # files side by side; the long tests share folders
-if [ "${1:-}" = --all ]; then
-    marks="" workers=""
+marks="not long" workers="-n auto --dist loadfile" coverage="" # files side by side; the long tests share folders
+while [[ ${1:-} == --all || ${1:-} == --coverage ]]; do
+    case $1 in
+    --all) marks="" workers="" ;;
+    --coverage) coverage="--cov=neuronpath --cov-report=term-missing:skip-covered" ;;
+    esac
     shift
-fi
+done
 ruff check .
 ruff format --check .
+lint-imports --no-logo
+mypy
+python scripts/write_tables.py --check
 python scripts/train_digits.py # two minutes, the first time
 # shellcheck disable=SC2086
-python -m pytest -m "$marks" $workers "$@"
+python -m pytest -m "$marks" $workers $coverage "$@"

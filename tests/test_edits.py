@@ -11,8 +11,7 @@ import oracle
 import pytest
 import torch
 from helpers import KINDS, NUM_CLASSES, ROOT, random_model, run_script, tiny_config
-from test_cli import IMAGES, contents, messages, records
-from test_cli import Run as SearchRun
+from test_cli import IMAGES, Run as SearchRun, contents, messages, records
 from test_search import CONFIGS
 
 import neuronpath

@@ -20,14 +20,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import NUM_CLASSES, Payload, random_model, tiny_config
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
 from neuronpath import load
-from neuronpath.cli import exits as cli
-from neuronpath.cli import parsing
+from neuronpath.cli import exits as cli, parsing
 from neuronpath.data.images import ImageSet, open_dataset
 from neuronpath.data.loading import batches
 from neuronpath.errors import UserError

@@ -14,8 +14,7 @@ from neuronpath.attribution.adaptive import NODES
 from neuronpath.figures.common import save as save_figure
 from neuronpath.figures.searches import plot_study
 from neuronpath.models.checkpoint import load, save
-from neuronpath.studies import report as search_report
-from neuronpath.studies import searches as search_study
+from neuronpath.studies import report as search_report, searches as search_study
 
 IMAGES = 4
 

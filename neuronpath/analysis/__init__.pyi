@@ -1,12 +1,6 @@
-from .classes import Classes as Classes
-from .classes import read_classes as read_classes
-from .confusion import mantel as mantel
-from .confusion import soft_confusion as soft_confusion
-from .metrics import Edited as Edited
-from .metrics import Estimate as Estimate
-from .metrics import estimate as estimate
+from .classes import Classes as Classes, read_classes as read_classes
+from .confusion import mantel as mantel, soft_confusion as soft_confusion
+from .metrics import Edited as Edited, Estimate as Estimate, estimate as estimate
 from .results import Results as Results
-from .similarity import cosines as cosines
-from .similarity import frequencies as frequencies
-from .similarity import neighbours as neighbours
+from .similarity import cosines as cosines, frequencies as frequencies, neighbours as neighbours
 from .table import table as table

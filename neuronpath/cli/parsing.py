@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import UserError
+from ..files import ROOT
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +21,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the options)")
+
+    def markdown(self, but_for: "Parser | None" = None) -> str:
+        """A table of the options: their names with the values they take, and their help; without those of another."""
+        others = but_for._actions if but_for else []
+        known = {"--help", *(name for action in others for name in action.option_strings)}
+        lines = ["| option | meaning |", "|---|---|"]
+        for action in self._actions:
+            if known & {*action.option_strings}:
+                continue
+            values = "|".join(map(str, action.choices)) if action.choices and not action.metavar else action.metavar
+            name = " ".join([*action.option_strings, *([str(values)] if values else [])])
+            meaning = (action.help or "") % {**vars(action), "prog": self.prog}
+            name, meaning = name.replace("|", "\\|"), meaning.replace("|", "\\|").replace("<", "&lt;")
+            lines.append(f"| `{name}` | {meaning} |")
+        return "\n".join(lines).replace(f"{ROOT}/", "")
 
 
 def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:

@@ -1,10 +1,7 @@
-from .classes import plot_classes as plot_classes
-from .classes import plot_similarity as plot_similarity
+from .classes import plot_classes as plot_classes, plot_similarity as plot_similarity
 from .common import save as save
-from .edits import accuracy_deviation as accuracy_deviation
-from .edits import probability_deviation as probability_deviation
+from .edits import accuracy_deviation as accuracy_deviation, probability_deviation as probability_deviation
 from .paths import plot_paths as plot_paths
 from .pruning import plot_runs as plot_runs
-from .scores import class_scores as class_scores
-from .scores import score_distributions as score_distributions
+from .scores import class_scores as class_scores, score_distributions as score_distributions
 from .searches import plot_study as plot_study

@@ -92,7 +92,7 @@ def load(
 ) -> VisionTransformer:
     """The model that a checkpoint holds, in evaluation mode, its parameters frozen.
 
-    `model_type`: a name of `neuronpath.configs.CONFIGS`, which the file must then match, or "auto": every dimension
+    `model_type`: a name of `neuronpath.models.configs.CONFIGS`, which the file must then match, or "auto": every dimension
     is read from the arrays. `img_size` in pixels: a named model's own (224) and for "auto" the file's where not
     given; another size than the file's resizes the position grid. The number of classes is the head's. `num_heads`
     is for `.pth` and `.safetensors` files that do not tell and whose width is no public one. `dtype` as of

@@ -99,7 +99,7 @@ def _check_data(options: Namespace, models: dict[Path, tuple[Namespace, VisionTr
             yield from _check_cost(of_file, model, len(items))
 
 
-def parse(description: str | None, arguments: Sequence[str] | None) -> Namespace:
+def parser_of(description: str | None) -> Parser:
     """The options of the extraction scripts, for either kind of head and one checkpoint or several."""
     parser = Parser(description)
     parser.add_argument(
@@ -116,7 +116,11 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> Namespace
     add_attribution(parser, searches=False)
     opt.add_running(parser)
     opt.add_output(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse(description: str | None, arguments: Sequence[str] | None) -> Namespace:
+    options = parser_of(description).parse_args(arguments)
     settle_attribution(options)
     return opt.settle(options)
 

@@ -124,15 +124,19 @@ def main(job: Job, description: str | None, arguments: Sequence[str] | None = No
 
 def parse(job: Job, description: str | None, arguments: Sequence[str] | None) -> Namespace:
     """The options with what follows from them: default paths, `device` and `dtype`."""
+    options = parser_of(job, description).parse_args(arguments)
+    job.settle(options)
+    return opt.settle(options)
+
+
+def parser_of(job: Job, description: str | None) -> Parser:
     parser = Parser(description)
     opt.add_data(parser)
     opt.add_model(parser, job.pool)
     job.add_options(parser)
     opt.add_running(parser)
     opt.add_output(parser)
-    options = parser.parse_args(arguments)
-    job.settle(options)
-    return opt.settle(options)
+    return parser
 
 
 class Run:
@@ -306,7 +310,10 @@ def _load(job: Job, options: Namespace) -> VisionTransformer:
     except HeadError as e:
         if e.pool not in job.scripts:
             raise
-        raise UserError(f"{e}; run {job.scripts[e.pool]}") from e
+        other = job.scripts[e.pool]
+        if CHECKOUT is None:
+            other = f"python -m neuronpath {type(job)(e.pool).name.replace('_', '-')}"
+        raise UserError(f"{e}; run {other}") from e
 
 
 def _skipped(item: Item, reason: str) -> dict:

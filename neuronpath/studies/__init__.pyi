@@ -1,4 +1,2 @@
 from .benchmark import compare as compare
-from .cost import CountFlops as CountFlops
-from .cost import block_flops as block_flops
-from .cost import engine_flops as engine_flops
+from .cost import CountFlops as CountFlops, block_flops as block_flops, engine_flops as engine_flops

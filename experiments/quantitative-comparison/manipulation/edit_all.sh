@@ -5,8 +5,8 @@ set -euo pipefail
 kind=$1 measures=$2
 shift 2
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
-source "$ROOT/scripts/enter.sh"
-source "$ROOT/scripts/edit_defaults.sh"
+source "$ROOT/scripts/setup.sh" --enter
+source "$ROOT/experiments/quantitative-comparison/manipulation/edit_defaults.sh"
 
 for method in base influence_pattern ja random; do
     python "$ROOT/experiments/quantitative-comparison/manipulation/$kind/edit.py" --method "$method" \

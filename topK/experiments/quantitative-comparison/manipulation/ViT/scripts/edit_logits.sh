@@ -11,10 +11,10 @@
 # About 5 s per run on the digits: 24 runs by default.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../../../../.." && pwd)
-source "$ROOT/scripts/enter.sh"
+source "$ROOT/scripts/setup.sh" --enter
 manipulation=$ROOT/topK/experiments/quantitative-comparison/manipulation
 kind=ViT
-source "$ROOT/scripts/edit_defaults.sh"
+source "$ROOT/experiments/quantitative-comparison/manipulation/edit_defaults.sh"
 
 for depth in ${DEPTHS:-all}; do
     for tokens in ${TOKENS:-cls all}; do
