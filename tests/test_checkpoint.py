@@ -1,5 +1,6 @@
 """Checkpoints: what is read is what was saved; whatever is wrong with a file is one UserError and runs nothing."""
 
+import hashlib
 import pickle
 import zipfile
 
@@ -11,7 +12,7 @@ from scipy.ndimage import zoom
 
 import neuronpath
 from neuronpath.errors import UserError
-from neuronpath.models.checkpoint import save
+from neuronpath.models.checkpoint import save, sha256
 from neuronpath.models.configs import CONFIGS
 from neuronpath.models.layouts import flax_views, resize_positions
 from neuronpath.models.vit import VisionTransformer
@@ -291,3 +292,14 @@ class TestBrokenFiles:
         canary.unlink()  # it was there: the payload is live
         refused(hostile)
         assert not canary.exists()
+
+
+def test_the_digest_is_of_every_byte(tmp_path):
+    """Fine-tuned files may begin alike; their heads come last."""
+    content = np.random.default_rng(0).bytes(3 * 2**20 + 5)
+    for i, place in enumerate((0, 2**20, len(content) - 1)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        for name, data in (("a", content), ("b", bytes(changed))):
+            (tmp_path / f"{name}{i}").write_bytes(data)
+            assert sha256(tmp_path / f"{name}{i}") == hashlib.sha256(data).hexdigest()

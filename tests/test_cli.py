@@ -20,6 +20,7 @@ from neuronpath.cli import exits as cli
 from neuronpath.data.images import open_dataset
 from neuronpath.data.loading import batches
 from neuronpath.data.preprocessing import preprocessing
+from neuronpath.records.reading import label_files
 from neuronpath.runs import job
 from neuronpath.runs.extraction import ExtractionPlan, JointAttribution
 from neuronpath.runs.summary import ScoreSummary
@@ -107,6 +108,26 @@ def run(checkpoint, image_folder, tmp_path, capsys) -> Run:
 
 
 class TestSummary:
+    @pytest.mark.parametrize(("sample", "images"), [(500, 11), (4, 4)])
+    def test_accuracy_is_looked_at_once_after_the_sample_or_at_the_end(self, run, monkeypatch, sample, images):
+        looked = []
+        monkeypatch.setattr("neuronpath.runs.job.SAMPLE", sample)
+        monkeypatch.setattr("neuronpath.runs.job.low_accuracy", lambda *given: looked.append(given) or "it is low")
+        with pytest.warns(UserWarning, match="it is low"):
+            job.main(JointAttribution("cls"), "", arguments(run.checkpoint, run.images, run.out))
+        found = [json.loads(line) for file in label_files(run.out, "imgnet_all").values() for line in file.open()]
+        correct = sum(r["pred"] == r["label"] for r in found[:images])
+        assert looked == [(correct, images, pytest.approx(0.625), 0.25)]
+
+    def test_repeats_count_among_the_nodes_of_auto(self):
+        summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4)
+        for i, (nodes, converged) in enumerate([(4, None), (4, None), (8, True), (16, True), (16, False)]):
+            given = {"ja_score": 0.0, "margin": [0.5], "nodes": nodes, "converged": converged}
+            summary.add({"image": str(i), "label": 0, "pred": 0, **given})
+        text = dict(summary.lines())["nodes"]
+        mean = (4 + 4 + 12 + 28 + 28) / 5
+        assert text == f"{mean:.2f} per image, repeats included; 1 images found another path even with 16"
+
     def test_near_ties_are_images_with_a_margin_under_the_threshold_in_any_layer(self):
         summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4)
         margins = [[0.5, 0.5, 0.5], [0.5, 0.5, 9e-5], [0.5, 0.0, 0.5], [2e-4, 0.5, 0.5], [9e-5, 9e-5, 9e-5]]

@@ -246,7 +246,14 @@ class TestPreprocessing:
 
     @pytest.mark.parametrize(
         ("pool", "size", "short"),
-        [("cls", 224, 248), ("cls", 384, 384), ("cls", 32, 35), ("mean", 224, 256)],
+        [
+            ("cls", 224, 248),
+            ("cls", 384, 384),
+            ("cls", 32, 35),
+            ("mean", 224, 256),
+            ("mean", 384, 438),
+            ("mean", 32, 36),
+        ],
     )
     def test_native(self, image, pool, size, short):
         found = preprocessing("native", tiny_config(pool, img_size=size))(image)

@@ -10,9 +10,7 @@ import torch
 from helpers import ROOT, run_script
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 
-from neuronpath import load
-from neuronpath.data.loading import load_images
-from neuronpath.models.configs import CONFIGS
+from neuronpath import load, load_images
 from neuronpath.models.training import accuracy
 from neuronpath.records.reading import read_results
 
@@ -29,15 +27,17 @@ def digits():
 
 @pytest.mark.parametrize("name", FILES)
 def test_at_least_97_percent_of_held_out_digits(name):
-    assert accuracy(load(FILES[name]), *load_images(VAL, CONFIGS[name])) >= 0.97
+    model = load(FILES[name])
+    assert accuracy(model, *load_images(VAL, model)) >= 0.97
 
 
 def test_an_independent_vit_loads_the_digits_model():
     timm = TimmViT(img_size=32, patch_size=8, embed_dim=96, depth=12, num_heads=4, mlp_ratio=4, num_classes=10)
     timm.load_pretrained(str(FILES["ViT-digits"]))
-    images = load_images(VAL, CONFIGS["ViT-digits"])[0][:50]
+    model = load(FILES["ViT-digits"])
+    images = load_images(VAL, model)[0][:50]
     with torch.no_grad():
-        torch.testing.assert_close(timm.eval()(images), load(FILES["ViT-digits"])(images), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(timm.eval()(images), model(images), rtol=1e-5, atol=1e-5)
 
 
 SCRIPTS = {

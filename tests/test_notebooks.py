@@ -107,6 +107,20 @@ def saved(figure, folder: Path) -> bool:
 
 
 class TestFigures:
+    def test_the_black_line_is_the_median_of_the_classes(self, tmp_path):
+        results = results_of(write_results(tmp_path, "ViT-a", (5, 3, 4, 2, 6)))
+        lines = {
+            segment[:, 0].mean().round(6): segment[0, 1]
+            for collection in class_scores(results, ["ViT-a"]).axes[0].collections
+            if hasattr(collection, "get_segments")
+            for segment in collection.get_segments()
+        }
+        for x, method in enumerate(METHODS.values()):
+            records = results.records(method.job, "ViT-a").values()
+            means = [np.mean([record[method.score] for record in found]) for found in records]
+            assert lines[x] == pytest.approx(np.median(means))
+            assert lines[x] != pytest.approx(np.mean(means))
+
     def test_scores_have_a_panel_per_model_and_all_methods(self, tmp_path):
         results = results_of(write_results(write_results(tmp_path, "ViT-a"), "MAE-a", (2, 6), "mean"))
         for draw in (score_distributions, class_scores):

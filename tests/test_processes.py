@@ -1,5 +1,6 @@
 """Several processes on one set of images, locks, and runs that are stopped: in processes of their own."""
 
+import fcntl
 import json
 import os
 import random
@@ -159,6 +160,22 @@ def hold(folder: Path, *labels: int) -> subprocess.Popen:
 
 
 class TestLocks:
+    def test_a_file_that_its_last_user_removes_meanwhile_is_not_locked(self, tmp_path, monkeypatch):
+        """It is opened, then removed, then locked: whoever comes later would lock another of that name."""
+        lockf = fcntl.lockf
+
+        def first(*arguments):
+            monkeypatch.setattr("fcntl.lockf", lockf)
+            (tmp_path / ".imgnet_all.lock").unlink()
+            return lockf(*arguments)
+
+        monkeypatch.setattr("fcntl.lockf", first)
+        locks = Locks(tmp_path, "imgnet_all", [1])
+        _, stderr = start("-c", HOLD, tmp_path, 1).communicate("", timeout=60)
+        assert "label 1 of imgnet_all is being written by process" in stderr
+        locks.close()
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_label_has_one_writer_and_its_owner_is_named(self, tmp_path):
         other = hold(tmp_path, 1, 3)
         with pytest.raises(UserError, match=rf"label 3 of imgnet_all .* process {other.pid} on {os.uname().nodename}"):

@@ -194,6 +194,13 @@ def test_scores_that_are_not_finite_name_image_and_layer():
     assert (e.value.image, e.value.what) == (3, "scores of layer 0")
 
 
+def test_a_neuron_named_twice_in_a_layer_is_refused_wherever_it_stands():
+    model, images = random_model(tiny_config()), torch.zeros(1, 3, 9, 9).double()
+    for layer in ([3, 3, 5], [3, 5, 3], [5, 3, 4, 5]):
+        with pytest.raises(ValueError, match="names one neuron twice"):
+            score_path(model, images, torch.zeros(1).long(), torch.tensor([[layer] * 6]))
+
+
 @pytest.mark.parametrize(
     "path", [torch.zeros(5, 7, 1), torch.zeros(4, 6, 1), torch.full((5, 6, 1), 28), torch.zeros(5, 6, 2)]
 )

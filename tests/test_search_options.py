@@ -72,8 +72,9 @@ def test_layer_records_are_as_they_were(run):
     assert not {"shortlist_max", "shortlist_kappa", "auto_threshold"} & settings.keys()
 
 
-def test_the_cap_of_the_shortlist(run):
-    run(*GL3, "--search", "shortlist", "--shortlist_max", 2)
+@pytest.mark.parametrize("rule", [GL3, AUTO])
+def test_the_cap_of_the_shortlist(run, rule):
+    run(*rule, "--search", "shortlist", "--shortlist_max", 2)
     scored = [count for record in run.records() for count in record["search_scored"]]
     assert set(scored) == {2}
     assert {word for record in run.records() for word in record["search_stopped"]} <= {"rule", "cap"}

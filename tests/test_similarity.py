@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import ROOT, run_script
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
@@ -156,6 +157,35 @@ class TestSimilarity:
 
 
 class TestConfusion:
+    @pytest.mark.parametrize(
+        ("recorded", "typed", "used"),
+        [("native", None, "native"), ("native", "paper", "paper"), ("paper", None, "paper"), (None, None, "paper")],
+    )
+    def test_images_are_preprocessed_as_the_records_say(
+        self,
+        checkpoint,
+        image_folder,
+        tmp_path,
+        run,
+        recorded,
+        typed,
+        used,
+    ):
+        settings = {"model_img_size": 9} | ({"preprocess": recorded} if recorded else {})
+        paths = {label: random_paths(len(images), seed=label) for label, images in IMAGES.items()}
+        folder = write_records(tmp_path / "ja", paths, **settings)
+        options = ["--results", folder, "--dataset_path", image_folder, "--pretrain_weight", checkpoint]
+        code, _, errors = run("pair-sim", *options, *(["--preprocess", typed] if typed else []))
+        assert code == 0, errors
+        model, source = neuronpath.load(checkpoint), open_dataset("imagefolder", image_folder, 4)
+        transform = preprocessing(used, model.config, "imagefolder")
+        means = []
+        for label, images in IMAGES.items():
+            x = torch.stack([transform(source.rgb(Item(image, label))) for image in images])
+            means.append(model(x).softmax(-1).numpy().mean(0))
+        means = np.array(means)
+        np.testing.assert_allclose(np.load(tmp_path / "out/confusion.npy"), (means + means.T) / 2, rtol=1e-4)
+
     def test_means_over_images_symmetrised_in_ascending_label(self):
         labels = np.array([3, 0, 3])
         p = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.5, 0.1, 0.1, 0.3]])

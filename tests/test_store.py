@@ -11,7 +11,7 @@ from helpers import tiny_config
 from neuronpath.errors import UserError
 from neuronpath.files import Item
 from neuronpath.records.args import Args
-from neuronpath.records.reading import join, read_label, read_results
+from neuronpath.records.reading import join, label_files, read_label, read_results
 from neuronpath.records.schema import check_record
 from neuronpath.records.store import Store
 
@@ -288,6 +288,26 @@ class TestRefusal:
 
 
 class TestOverwrite:
+    def test_with_other_settings_by_one_of_two_processes(self, done):
+        """The old records of the other's labels must not pass for new ones, nor be gone on from."""
+
+        def part(items, **options) -> Store:
+            def check(r):
+                return check_record(r, CONFIG, KEYS)
+
+            return Store(done, "all", args(m=4), KNOWN, items, check=check, labels=(0, 2), **options)
+
+        with part(FIRST, overwrite=True) as store:
+            for item in store.pending:
+                store.write(item, record(item, 2))
+        with pytest.raises(UserError, match="unfinished"):
+            read_results(done, "all")
+        with part(LAST) as store:
+            assert store.pending == LAST
+            for item in store.pending:
+                store.write(item, record(item, 2))
+        assert read_results(done, "all") == {0: lines(FIRST, 2), 2: lines(LAST, 2)}
+
     def test_replaces_the_covered_labels_only_and_each_at_once(self, done):
         before = contents(done)
         with open_store(done, FIRST, overwrite=True) as store:
@@ -347,6 +367,13 @@ class TestOverwrite:
 
 
 class TestReading:
+    def test_a_prefix_that_ends_like_another_is_not_that_one(self, done):
+        for name in ("my-all", "all-old", "all-0"):
+            for label in (0, 7):
+                (done / f"{name}-{label}.rlt.jsonl").write_text(json.dumps(record(KNOWN[0], 9)) + "\n")
+        assert label_files(done, "all") == {label: done / f"all-{label}.rlt.jsonl" for label in (0, 2)}
+        assert read_results(done, "all") == {0: lines(FIRST), 2: lines(LAST)}
+
     RELEASED = (
         {"ja": [[5, 1, 4]], "ja_score": [0.5], "base": [[2, 0, 3]], "base_score": [[0.25]], "label": 0},
         {"ja": [6, 2, 5], "ja_score": 0.5, "base": [[[2, 0, 3]]], "base_score": [0.125], "label": [0]},

@@ -92,11 +92,11 @@ def load(
 ) -> VisionTransformer:
     """The model that a checkpoint holds, in evaluation mode, its parameters frozen.
 
-    `model_type`: a name of `neuronpath.models.configs.CONFIGS`, which the file must then match, or "auto": every dimension
-    is read from the arrays. `img_size` in pixels: a named model's own (224) and for "auto" the file's where not
-    given; another size than the file's resizes the position grid. The number of classes is the head's. `num_heads`
-    is for `.pth` and `.safetensors` files that do not tell and whose width is no public one. `dtype` as of
-    `VisionTransformer.set_dtype`.
+    `model_type`: a name of `neuronpath.models.configs.CONFIGS`, which the file must then match, or "auto": every
+    dimension is read from the arrays. `img_size` in pixels: a named model's own (224) and for "auto" the file's where
+    not given; another size than the file's resizes the position grid. The number of classes is the head's.
+    `num_heads` is for `.pth` and `.safetensors` files that do not tell and whose width is no public one. `dtype` as
+    of `VisionTransformer.set_dtype`.
     Raises UserError with one line naming the file and all that is missing, left over or of the wrong shape; HeadError
     where `pool` ("cls" or "mean") is given and the head is of the other kind.
     """
