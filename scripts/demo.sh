@@ -10,7 +10,7 @@ export RESULTS=results/demo
 QUADRATURE=right STEPS=20 IMAGES_PER_CLASS=10 PROPORTIONS="0.5 1" bash scripts/reproduce.sh --smoke
 python scripts/plot_paths.py --results $RESULTS/ja/ViT-digits --dataset_path dataset/digits/val --output $RESULTS/paths
 echo
-echo "The Joint Attribution Score of a path says how much of the probability of the right digit is attributed to its 12"
+echo "The Joint Attribution Score of a path measures how strongly the probability of the right digit depends on its 12"
 echo "neurons, one per layer: the neuron path's should be the highest by far. Removing these neurons should lower the"
 echo "probability the most, doubling them raise it the most. Look at $RESULTS/paths.png and the notebooks in experiments;"
 echo "the records are in $RESULTS/<job>/<model>, one line per image."

@@ -20,7 +20,7 @@ from ..files import Item, results_folder
 from ..models.vit import VisionTransformer
 from ..records.args import Args, args_file, differences
 from ..records.reading import label_file, read_class
-from ..records.schema import METHODS, OPERATIONS, PATH, Method, is_path, keys_of
+from ..records.schema import EDITED, METHODS, OPERATIONS, PATH, Method, is_path, keys_of
 from .job import Inputs, Job, Plan, data_and_model
 from .summary import EditSummary
 
@@ -30,18 +30,16 @@ def add_paths(parser: Parser, folder: str) -> None:
     group = parser.add_argument_group("paths")
     group.add_argument(
         "--method",
-        choices=("ja", "influence_pattern", "base", "random"),
+        choices=tuple(EDITED),
         default="ja",
         help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; random, a "
         "control: units about as active as those of the neuron path, 5 draws averaged, or, to prune by, units drawn "
         "uniformly (default: %(default)s)",
     )
-    for option, job, default in (
-        ("--ja_path", "joint_attr", folder),
-        ("--influence_pattern_path", "influence_pattern", "influence_pattern"),
-    ):
+    for job in dict.fromkeys(method.job for method in METHODS.values()):
+        script, default = ("joint_attr", folder) if job == "ja" else (job, job)
         group.add_argument(
-            option, type=Path, metavar="DIR", help=f"records of {job} (default: results/{default}/<model>)"
+            f"--{job}_path", type=Path, metavar="DIR", help=f"records of {script} (default: results/{default}/<model>)"
         )
     opt.add_input_prefix(group)
     group.add_argument(
@@ -259,7 +257,7 @@ def _images(source: ImageSet, labels: set[int]) -> dict[int, list[str]]:
 def paths_folder(options: Namespace) -> tuple[Path, Method]:
     """Where the paths of the chosen method are, and whose they are."""
     method = METHODS["ja" if options.method == "random" else options.method]
-    given = {"ja": options.ja_path, "influence_pattern": options.influence_pattern_path}[method.job]
+    given = getattr(options, f"{method.job}_path")
     job = method.job if method.job != "ja" or "topK" not in options else f"ja_top{options.topK}"
     directory = given or results_folder(job, options)
     if not directory.is_dir():
