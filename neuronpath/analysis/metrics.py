@@ -86,6 +86,7 @@ class Edited:
     def of(cls, records: dict[int, list[dict]], operation: str) -> "Edited":
         """From the records of edit.py by label. KeyError where they lack `operation`, ValueError for no numbers."""
         rows = [(label, r) for label, found in records.items() for r in found]
+        places = [i for found in records.values() for i in range(len(found))]
         values = [
             (r["original"], r[operation], r["original_label"] == label, _share_right(r, operation, label))
             for label, r in rows
@@ -93,7 +94,7 @@ class Edited:
         columns = np.array(values, float).reshape(-1, 4)
         if not np.isfinite(columns).all():
             raise ValueError("not finite")
-        images = [r.get("image", f"{label}/{i}") for i, (label, r) in enumerate(rows)]
+        images = [r.get("image", f"{label}/{i}") for i, (label, r) in zip(places, rows, strict=True)]
         return cls(images, np.array([label for label, _ in rows]), *columns.T)
 
     def usable(self) -> np.ndarray:

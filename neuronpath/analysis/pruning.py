@@ -59,7 +59,7 @@ def read_runs(root: Path, prefix: str) -> dict[Run, Outcome]:
             raise UserError(f"{folders[run]} and {file.parent}: two runs of the same settings; remove one")
         found[run], folders[run] = outcome, file.parent
         first_file, first = made.setdefault(run.model, (file, args))
-        if changed := args.unlike(first):
+        if first is not args and (changed := args.unlike(first)):
             warnings.warn(f"{file}: not made as {first_file} was ({changed}), but in one table with it", stacklevel=2)
     if not found:
         raise UserError(f"{root}: no records of edit.py --edit_operation prune below it; run that first")

@@ -13,6 +13,7 @@ from ..interrupts import as_keyboard_interrupt
 
 RESUME = "the same command resumes"
 DONE, BAD_INPUT, SKIPPED, SHORTAGE, INTERRUPTED = 0, 2, 3, 4, 128 + signal.SIGINT
+CLOSED = 128 + signal.SIGPIPE  # nobody reads the output any more
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,14 @@ def command(main: Callable[[], Report | int | None]) -> int:
         try:
             with as_keyboard_interrupt():
                 found = main()
-            if not isinstance(found, Report):
-                return found or DONE
-            print(found.text)
-            return found.code
+            report = found if isinstance(found, Report) else Report("", found or DONE)
+            if report.text:
+                print(report.text)
+            sys.stdout.flush()  # here, where a reader that has gone is noticed
+            return report.code
+        except BrokenPipeError:  # whoever read the output has gone; Python would complain once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return CLOSED
         except KeyboardInterrupt:
             fault, code = f"interrupted; {RESUME}", INTERRUPTED
         except UserError as e:

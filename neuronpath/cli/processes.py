@@ -6,7 +6,7 @@ process, hence every record file one writer, and nothing is merged. The processe
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ..errors import UserError
@@ -16,17 +16,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Share:
-    """Part `index` of `count`; `local` numbers the processes of this machine, `launcher` started them."""
+    """Part `index` of `count`; `local` numbers the processes of this machine, `launcher` started them.
+
+    `speaks`: whether this process shows progress and results; of those that a launcher started, the first does.
+    """
 
     index: int = 0
     count: int = 1
     local: int = 0
     launcher: str = ""  # "torchrun", "srun" or ""
-
-    @property
-    def speaks(self) -> bool:
-        """Whether this process shows progress and results: of those that a launcher started, the first."""
-        return not self.launcher or self.index == 0
+    speaks: bool = field(default=True, compare=False)
 
     def of(self, labels: Sequence[T]) -> list[T]:
         """Every `count`-th of `labels`."""
@@ -37,7 +36,8 @@ def share(shard: tuple[int, int] = (0, 1), environment: Mapping[str, str] = os.e
     """This process's share. UserError where the environment contradicts itself."""
     launched = _launched(environment)
     part, parts = shard
-    return Share(part * launched.count + launched.index, parts * launched.count, launched.local, launched.launcher)
+    index, count = part * launched.count + launched.index, parts * launched.count
+    return replace(launched, index=index, count=count)
 
 
 def _launched(environment: Mapping[str, str]) -> Share:
@@ -57,4 +57,4 @@ def _read(environment: Mapping[str, str], launcher: str, *names: str) -> Share:
         index, count, local = 0, 0, 0
     if not 0 <= index < count or local < 0:
         raise UserError(f"the environment's {given} are no process of several; unset them, or start with {launcher}")
-    return Share(index, count, local, launcher if count > 1 else "")
+    return Share(index, count, local, launcher if count > 1 else "", speaks=index == 0)

@@ -51,6 +51,11 @@ def _collate(samples: list[tuple[Item, Tensor | str]]) -> Batch:
     return Batch([item for item, _ in good], images, bad)
 
 
+def _start_worker(_: int) -> None:
+    """By name, as processes that are spawned and not forked need it."""
+    forget_in_worker()
+
+
 def batches(
     source: ImageSet,
     items: list[Item],
@@ -68,7 +73,7 @@ def batches(
             num_workers=min(num_workers, -(-len(items) // batch_size)),
             collate_fn=_collate,
             pin_memory=pin_memory,
-            worker_init_fn=lambda _: forget_in_worker(),
+            worker_init_fn=_start_worker,
         )
     )
 

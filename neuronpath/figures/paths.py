@@ -10,6 +10,7 @@ from ..data.images import DECODING_ERRORS, ImageSet
 from ..errors import UserError, one_line
 from ..files import Item
 from ..records.schema import METHODS
+from .common import escaped
 
 SEARCHED = {key: method for key, method in METHODS.items() if method.job == "ja"}  # what joint_attr records
 
@@ -29,7 +30,7 @@ def plot_paths(records: Sequence[dict], source: ImageSet, num_neurons: int, rule
     for (picture, path, score), record in zip(axes, records, strict=True):
         picture.imshow(_image(source, known.get(record["image"]), record["image"]))
         picture.set_title(f"label {record['label']}, predicted {record['pred']}", fontsize=9)
-        picture.set_xlabel(record["image"], fontsize=8)
+        picture.set_xlabel(escaped(record["image"]), fontsize=8)
         picture.set(xticks=[], yticks=[])
         for row, (key, method) in enumerate(SEARCHED.items()):
             _draw_path(path, record, key, largest)

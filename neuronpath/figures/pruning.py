@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from ..analysis.pruning import NAMES, Outcome, Run
 from ..records.schema import EDITED
+from .common import escaped
 
 
 def plot_runs(runs: dict[Run, Outcome], model: str, measure: str = "prob") -> Figure:
@@ -31,7 +32,8 @@ def plot_runs(runs: dict[Run, Outcome], model: str, measure: str = "prob") -> Fi
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     n = max(o.prob.n for o in chosen.values())
     figure.supxlabel(
-        f"{model}: per class and layer the K units most frequent in the paths of its selection images are kept.\n"
+        f"{escaped(model)}: per class and layer the K units most frequent in the paths of its selection images are "
+        "kept.\n"
         f"Mean over n = {n} held-out images of the classes, 95 % bootstrap intervals.",
         fontsize=8,
     )

@@ -3,6 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .common import escaped
+
 
 def plot_study(found: dict) -> Figure:
     """Agreement against cost: rules and auto by block passes (left), searches (right)."""
@@ -11,8 +13,8 @@ def plot_study(found: dict) -> Figure:
     for (left, right), (name, r) in zip(axes, found.items(), strict=True):
         _draw_rules(left, r)
         _draw_searches(right, r)
-        left.set_title(f"{name}: rules (layer search), n = {r['quadrature']['converged']}", fontsize=9)
-        right.set_title(f"{name}: searches (Gauss-Legendre 3), n = {r['layers']['images']}", fontsize=9)
+        left.set_title(f"{escaped(name)}: rules (layer search), n = {r['quadrature']['converged']}", fontsize=9)
+        right.set_title(f"{escaped(name)}: searches (Gauss-Legendre 3), n = {r['layers']['images']}", fontsize=9)
         left.set_ylabel("whole paths equal to the converged one, %", fontsize=8)
         right.set_ylabel("whole paths equal to the exhaustive one, %", fontsize=8)
         for ax in (left, right):
