@@ -3,10 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import random_model, tiny_config
+from helpers import COUNTS, Command, EditCommand, Result, random_model, run_file, tiny_config
+from made import random_paths, write_classes
 from PIL import Image
 
 from neuronpath.models.checkpoint import save
+from neuronpath.runs.extraction import TopKAttribution
+from neuronpath.runs.pruning import TopKEdit
 
 torch.set_num_threads(1)  # the models are tiny: threads would cost more than they give
 
@@ -21,12 +24,77 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def image_folder(tmp_path) -> Path:
-    """NUM_CLASSES class folders of 3, 1, 2, 5 random PNG images of odd sizes."""
+    """NUM_CLASSES class folders of COUNTS random PNG images of odd sizes."""
     root, rng = tmp_path / "images", np.random.default_rng(0)
-    for label, count in enumerate((3, 1, 2, 5)):
+    for label, count in enumerate(COUNTS):
         folder = root / f"class{label}"
         folder.mkdir(parents=True)
         for i in range(count):
             pixels = rng.integers(0, 256, (7 + i, 11 - label, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{i:02d}.png")
     return root
+
+
+@pytest.fixture
+def run(checkpoint, image_folder, tmp_path) -> Command:
+    """The search command."""
+    return Command(checkpoint, image_folder, tmp_path / "out")
+
+
+@pytest.fixture
+def edits(checkpoint, image_folder, tmp_path) -> EditCommand:
+    """The edit command."""
+    return EditCommand(checkpoint, image_folder, tmp_path)
+
+
+@pytest.fixture(params=["cls", "mean"])
+def wide(request, image_folder, tmp_path) -> EditCommand:
+    """The edit command of both heads, with layers of 90 units, so that 20 are few."""
+    file = tmp_path / {"cls": "wide.npz", "mean": "wide.pth"}[request.param]
+    save(random_model(tiny_config(request.param, mlp_dim=90), seed=5, scale=0.25, dtype=torch.float32), file)
+    found = EditCommand(file, image_folder, tmp_path)
+    found.pool = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def topk(tmp_path_factory) -> EditCommand:
+    """The command that edits top-K paths: on 6, 1, 2, 11 images a class, whose paths of K = 5 are in `ja`."""
+    root, rng = tmp_path_factory.mktemp("topk"), np.random.default_rng(0)
+    for label, count in enumerate((6, 1, 2, 11)):
+        (root / f"images/class{label}").mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"images/class{label}/{i:02d}.png")
+    save(random_model(tiny_config(), dtype=torch.float32), root / "tiny.npz")
+    found = EditCommand(root / "tiny.npz", root / "images", root, more=("--precision", "fp64"))
+    found.kind = TopKEdit
+    found("--topK", 5, kind=TopKAttribution, out=found.ja)
+    return found
+
+
+@pytest.fixture
+def pruned(topk, tmp_path) -> Path:
+    """Pruning by two methods, of two shares."""
+    for method in ("ja", "random"):
+        for p in (0.5, 1):
+            out = tmp_path / f"runs/{method}{p}/tiny"
+            topk("--topK", 2, "--method", method, "--mask_proportion", p, out=out)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def class_records(tmp_path) -> Path:
+    """Random paths of all images of `image_folder`."""
+    return write_classes(tmp_path / "ja", {i: random_paths(count, seed=i) for i, count in enumerate(COUNTS)})
+
+
+@pytest.fixture
+def similar(tmp_path):
+    """Run a script of experiments/similarity in this process, with `tmp_path`/out for its output."""
+
+    def start(script: str, *words) -> Result:
+        output = () if "--help" in words else ("--output_dir", tmp_path / "out")
+        return run_file(f"experiments/similarity/{script}.py", *output, *words)
+
+    return start

@@ -89,7 +89,7 @@ def ramp(hidden, path, alpha):
     return clamped
 
 
-def jas(model, image, target, path, rule, m) -> float:
+def jas(model, image, target, path, *, rule, m) -> float:
     hidden = [h.detach() for h in forward(model, image)[1]]
     N = len(hidden[0])
     S, G = torch.zeros(N).double(), torch.zeros(N).double()
@@ -106,7 +106,7 @@ def jas(model, image, target, path, rule, m) -> float:
     return (S * G).sum().item() / N
 
 
-def search(model, image, target, rule, m, K):
+def search(model, image, target, *, rule, m, K):
     """Algorithm 1 as released: the path (L lists of K) and the margins."""
     hidden = [h.detach() for h in forward(model, image)[1]]
     N, H = hidden[0].shape
@@ -133,17 +133,17 @@ def search(model, image, target, rule, m, K):
     return path, margins
 
 
-def exact_scores(model, image, target, path, rule, m) -> list[float]:
+def exact_scores(model, image, target, path, *, rule, m) -> list[float]:
     """Of each neuron j of the layer after `path`: the score of both, j alone of its layer ramped with the path."""
     N, H = forward(model, image)[1][0].shape
-    return [N * jas(model, image, target, [*path, [j]], rule, m) for j in range(H)]
+    return [N * jas(model, image, target, [*path, [j]], rule=rule, m=m) for j in range(H)]
 
 
-def exact_search(model, image, target, rule, m, K):
+def exact_search(model, image, target, *, rule, m, K):
     """Algorithm 1, every candidate alone: the path (L lists of K), the margins, and every layer's scores."""
     path, margins, all_scores = [], [], []
     for _ in range(model.config.depth):
-        scores = exact_scores(model, image, target, path, rule, m)
+        scores = exact_scores(model, image, target, path, rule=rule, m=m)
         order = sorted(range(len(scores)), key=lambda j: -scores[j])  # stable: ties by lowest index
         path.append(order[:K])
         largest = max(map(abs, scores))
@@ -169,3 +169,22 @@ def activation_path(model, image, K):
     hidden = forward(model, image)[1]
     sums = [h.sum(0).tolist() for h in hidden]
     return [sorted(range(len(s)), key=lambda j: -s[j])[:K] for s in sums]
+
+
+def candidates(values: list[float], own: list[int], drawn: list[int]) -> set[int]:
+    """The units next in rank to the neuron that follows `drawn`, literally."""
+    order = sorted(range(len(values)), key=lambda j: (-values[j], j))
+    rank = {unit: r for r, unit in enumerate(order)}
+    centre = rank[own[len(drawn)]]
+    free = [unit for unit in order if unit not in own and unit not in drawn]
+    return set(sorted(free, key=lambda unit: (abs(rank[unit] - centre), rank[unit]))[:20])
+
+
+def assert_matched(values: list[list[float]], own: list[list[int]], draw: list[list[int]]) -> None:
+    """One draw: every unit near in rank, none of the path, none twice."""
+    assert [len(layer) for layer in draw] == [len(layer) for layer in own]
+    for layer, units in enumerate(draw):
+        assert not set(units) & set(own[layer])
+        assert len(set(units)) == len(units)
+        for i, unit in enumerate(units):
+            assert unit in candidates(values[layer], own[layer], units[:i])

@@ -1,0 +1,37 @@
+"""Nodes and weights of the rules."""
+
+import numpy as np
+import pytest
+
+from neuronpath.attribution.quadrature import RULES, Quadrature
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("m", [1, 2, 4, 20])
+def test_weights_sum_to_one_and_nodes_lie_in_the_interval(rule, m):
+    q = Quadrature(rule, m)
+    assert q.nodes.shape == q.weights.shape == (m,)
+    assert q.weights.sum() == pytest.approx(1, rel=1e-15)
+    assert q.nodes.min() >= 0
+    assert q.nodes.max() <= 1
+    assert (np.diff(q.nodes) > 0).all()
+
+
+def test_right_is_the_papers_rule_and_left_the_released_one():
+    assert Quadrature("right", 4).nodes.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert Quadrature("left", 4).nodes.tolist() == [0.0, 0.25, 0.5, 0.75]
+    assert Quadrature("midpoint", 4).nodes.tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+@pytest.mark.parametrize(("rule", "degree"), [("midpoint", 1), ("right", 0), ("left", 0), ("gauss-legendre", 9)])
+def test_polynomials_up_to_the_rules_degree_are_integrated_exactly(rule, degree):
+    q = Quadrature(rule, 5)
+    for power in range(degree + 1):
+        assert (q.weights * q.nodes**power).sum() == pytest.approx(1 / (power + 1), rel=1e-14)
+
+
+def test_unknown_rules_and_no_steps_are_refused():
+    with pytest.raises(ValueError, match="unknown"):
+        Quadrature("trapezoid")
+    with pytest.raises(ValueError, match="at least one"):
+        Quadrature("right", 0)

@@ -1,0 +1,54 @@
+"""Algorithm 1 as released, against the literal oracle, and what must not change its results."""
+
+import oracle
+import pytest
+import torch
+from helpers import SHAPES, assert_same_path, problem
+
+from neuronpath import Quadrature, find_path
+from neuronpath.attribution.quadrature import RULES
+from neuronpath.attribution.reference import plain_search
+from neuronpath.errors import NonFiniteError
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_search_and_scores_equal_the_oracle(name, rule, k):
+    model, images, labels = problem(SHAPES[name])
+    m, reached = 4, []
+    found = find_path(model, images, labels, Quadrature(rule, m), k)
+    plain = plain_search(model, images, labels, Quadrature(rule, m), k)
+    for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        path, margin = oracle.search(model, image, label, rule=rule, m=m, K=k)
+        base = oracle.activation_path(model, image, k)
+        score, base_score = (oracle.jas(model, image, label, p, rule=rule, m=m) for p in (path, base))
+        assert found.path[i].tolist() == plain["ja"][i].tolist() == path
+        assert found.base_path[i].tolist() == plain["base"][i].tolist() == base
+        assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-9, abs=1e-12)
+        assert [found.score[i].item(), plain["ja_score"][i].item()] == pytest.approx([score] * 2, rel=1e-9)
+        assert [found.base_score[i].item(), plain["base_score"][i].item()] == pytest.approx([base_score] * 2, rel=1e-9)
+        reached.append(abs(score))
+    assert sum(reached) / len(images) > 1e-2, "the model is scaled so that relative errors mean something"
+
+
+def test_a_negative_target_is_the_predicted_class():
+    model, images, labels = problem(SHAPES["cls"])
+    predicted = model(images).argmax(-1)
+    assert not torch.equal(predicted, labels)
+    assert_same_path(find_path(model, images, torch.full_like(labels, -1)), find_path(model, images, predicted))
+
+
+def test_scores_that_are_not_finite_name_image_and_layer():
+    model, images, labels = problem(SHAPES["cls"])
+    images[3] = torch.nan
+    with pytest.raises(NonFiniteError) as e:
+        find_path(model, images, labels)
+    assert (e.value.image, e.value.what) == (3, "scores of layer 0")
+
+
+def test_bad_arguments_are_refused():
+    model, images, labels = problem(SHAPES["cls"])
+    for wrong in ({"k": 0}, {"k": 29}, {"search": "best"}):
+        with pytest.raises(ValueError, match=r"must be|unknown"):
+            find_path(model, images, labels, **wrong)

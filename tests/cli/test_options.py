@@ -1,0 +1,64 @@
+"""Options of the search command: what is refused, by name, and what --help says."""
+
+import pytest
+from helpers import run_job
+
+from neuronpath.runs.extraction import JointAttribution
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [
+        ("--batch_size", "0", "--batch_size"),
+        ("--batch_size", "ten", "--batch_size"),
+        ("--batch_size", "9" * 30, "--batch_size"),
+        ("--internal_batch_size", "0", "--internal_batch_size"),
+        ("--internal_batch_size", "9" * 30, "--internal_batch_size"),
+        ("--ig_total_step", "0", "--ig_total_step"),
+        ("--ig_total_step", "-3", "--ig_total_step"),
+        ("--ig_total_step", "1.5", "--ig_total_step"),
+        ("--ig_total_step", "9" * 30, "--ig_total_step"),
+        ("--images_per_class", "0", "--images_per_class"),
+        ("--num_workers", "-1", "--num_workers"),
+        ("--device", "nonsense", "nonsense"),
+        ("--device", "cuda:99", "cuda:99"),
+        ("--device", "cuda:x", "cuda:x"),
+        ("--model_type", "nonsense", "nonsense"),
+        ("--model_type", "ViT-B_16", "ViT-B_16"),
+        ("--precision", "fp8", "fp8"),
+        ("--quadrature", "simpson", "simpson"),
+        ("--search", "none", "none"),
+        ("--dataset", "mnist", "mnist"),
+        ("--labels", "9", "9"),
+        ("--labels", "0,x", "--labels"),
+        ("--labels", "3-1", "--labels"),
+        ("--labels", "", "--labels"),
+        ("--target", "99", "99"),
+        ("--target", "-1", "--target"),
+        ("--target", "cat", "cat"),
+        ("--img_size", "10", "10"),
+        ("--img_size", "0", "--img_size"),
+        ("--output_prefix", "a/b", "a/b"),
+        ("--output_prefix", "../b", "../b"),
+        ("--nonsense", "1", "--nonsense"),
+        ("--batch", "4", "--batch"),
+        ("--pretrain", "x.npz", "--pretrain"),
+        ("--seed", "1\n2", "--seed"),
+        ("--no\nsense", "1", "sense"),
+    ],
+)
+def test_is_refused_by_name(run, option, value, word):
+    assert word in run.refused(option, value)
+
+
+def test_checkpoint_is_required():
+    assert "--pretrain_weight" in run_job(JointAttribution).fault
+
+
+def test_help_names_every_option():
+    text = run_job(JointAttribution, "--help").expect().stdout
+    options = "dataset dataset_path output_dir output_prefix model_type pretrain_weight img_size preprocess target"
+    options += " batch_size internal_batch_size ig_total_step quadrature search labels images_per_class device"
+    options += " shortlist_max"
+    options += " no_cuda precision num_workers seed on_bad_image overwrite"
+    assert all(f"--{option} " in text for option in options.split())

@@ -1,0 +1,59 @@
+"""Block passes, counted from the matrix products that really run."""
+
+import pytest
+import torch
+from helpers import random_model, tiny_config
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from neuronpath import Quadrature, Shortlist, find_path
+from neuronpath.attribution.reference import plain_search
+from neuronpath.studies.cost import CountFlops, block_flops, engine_flops, plain_flops
+
+CONFIG = tiny_config(depth=12, width=64, num_heads=4, mlp_dim=256)
+IMAGES = 2
+
+
+def block_passes(run, config, **arguments) -> float:
+    """Per image, in units of one block forward of one row."""
+    model = random_model(config, scale=0.1, dtype=torch.float32)
+    images, labels = torch.randn(IMAGES, 3, 9, 9), torch.arange(IMAGES)
+    with sdpa_kernel(SDPBackend.MATH), CountFlops() as count:  # the counter knows the products of this kernel
+        run(model, images, labels, **arguments)
+    return count.flops / IMAGES / block_flops(config)
+
+
+@pytest.mark.parametrize("m", [4, 20])
+def test_block_passes_of_the_plain_search_and_of_the_engine(m):
+    q = Quadrature("right", m)
+    assert block_passes(plain_search, CONFIG, quadrature=q) == pytest.approx(328 * m, rel=0.03)
+    assert block_passes(find_path, CONFIG, quadrature=q) <= 165 * m + 25
+    assert block_passes(find_path, CONFIG, quadrature=q, k=3) <= 165 * m + 25
+    assert block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=2) <= 165 * m + 25
+
+
+def test_mean_head_block_passes():
+    """Clamped layers cost attention only; the plain search does not know that."""
+    config = tiny_config("mean", depth=12, width=64, num_heads=4, mlp_dim=256)
+    q = Quadrature("right", 20)
+    assert block_passes(plain_search, config, quadrature=q) == pytest.approx(328 * 20, rel=0.03)
+    assert block_passes(find_path, config, quadrature=q) <= 182 * 20
+    assert block_passes(find_path, config, quadrature=q, internal_batch_size=10) <= 212 * 20  # prefix recomputed
+
+
+@pytest.mark.parametrize("C", [8, 32])
+def test_a_shortlist_adds_a_tail_per_candidate(C):
+    q, search = Quadrature("gauss-legendre", 3), Shortlist(C, float("inf"))
+    expected = engine_flops(CONFIG, 3, candidates=C) / block_flops(CONFIG)
+    for rows in (None, 7):
+        found = block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=rows, search=search)
+        assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_the_analytic_counts_are_those_that_run():
+    for m in (4, 20):
+        q = Quadrature("gauss-legendre", m)
+        unit = block_flops(CONFIG)
+        assert block_passes(find_path, CONFIG, quadrature=q) == pytest.approx(engine_flops(CONFIG, m) / unit, rel=0.02)
+        assert block_passes(plain_search, CONFIG, quadrature=q) == pytest.approx(
+            plain_flops(CONFIG, m) / unit, rel=0.02
+        )

@@ -1,0 +1,35 @@
+"""The whole study of searches and its report."""
+
+import itertools
+import json
+
+import numpy as np
+import torch
+from helpers import random_model, tiny_config
+from PIL import Image
+
+from neuronpath.figures.common import save as save_figure
+from neuronpath.figures.searches import plot_study
+from neuronpath.models.checkpoint import save
+from neuronpath.studies import report as search_report
+
+
+def test_the_whole_study_and_its_report(tmp_path):
+    """On one random image per class and part, in the place of the digits."""
+    save(random_model(tiny_config(depth=3)).float(), tmp_path / "tiny.npz")
+    rng = np.random.default_rng(0)
+    for part, label in itertools.product(("train", "val"), range(4)):
+        (tmp_path / part / str(label)).mkdir(parents=True)
+        image = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        image.save(tmp_path / part / str(label) / "0.png")
+    sizes = {"per_class": 1, "train_per_class": 1, "kept": tmp_path / "kept", "device": torch.device("cpu")}
+    found = {"tiny": search_report.run(tmp_path / "tiny.npz", tmp_path, **sizes)}
+    again = json.loads(json.dumps(found, allow_nan=False))
+    text = search_report.markdown(again)
+    assert "| exhaustive | 100.0 %" in text
+    assert "| gauss-legendre | 8 |" in text
+    assert all(file.stat().st_size > 1000 for file in save_figure(plot_study(again), tmp_path / "study"))
+    rules = again["tiny"]["quadrature"]["rules"]
+    assert rules["gauss-legendre"]["16"] >= rules["left"]["8"] >= 0
+    passes = [cost["block_passes"] for cost in again["tiny"]["costs"].values()]
+    assert max(passes) == again["tiny"]["costs"]["exhaustive, Gauss-Legendre 3"]["block_passes"]
