@@ -62,10 +62,11 @@ def test_missing_results_are_one_message(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_every_notebook_runs(file, tmp_path):
+def test_every_notebook_runs(file, tmp_path, request):
     results = DEMO
     if not (DEMO / "edit").exists():
         results = write_results(write_results(tmp_path, "ViT-a"), "MAE-a", pool="mean")
+        request.getfixturevalue("pruned")  # below `tmp_path`
     check_outputs(execute(file, results))
 
 
