@@ -265,3 +265,14 @@ class TestShown:
     )
     def test_as_text(self, found, digits, sign, text):
         assert found.shown(digits, sign) == text
+
+
+def test_records_without_image_names_are_paired_within_their_class():
+    """One method has a record less of the first class; those of the second still meet."""
+    few, many = ({4: BY_HAND[4][:n], 7: [record(7, 0.2, 0.6), record(7, 0.4, 0.1)]} for n in (2, 3))
+    for records in (few, many):
+        for r in (r for found in records.values() for r in found):
+            r.pop("image", None)
+    one, other = Edited.of(few, "remove"), Edited.of(many, "remove")
+    assert one.images == ["4/0", "4/1", "7/0", "7/1"]
+    assert other.images == ["4/0", "4/1", "4/2", "7/0", "7/1"]

@@ -24,3 +24,8 @@ def test_table_and_arrays(pruned):
     assert (columns["prob_low"] <= columns["prob"]).all()
     assert (columns["prob"] <= columns["prob_high"]).all()
     assert f"{columns['prob'][i]:.4f}" in markdown(found).splitlines()[2 + i]
+
+
+def test_runs_on_one_kind_of_paths_are_no_cause_for_warnings(pruned, recwarn):
+    read_runs(pruned, "imgnet_all")
+    assert not recwarn.list

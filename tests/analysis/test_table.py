@@ -367,3 +367,8 @@ class TestScript:
         assert json.loads(file.read_text()) == expected
         assert markdown(expected) in result.stdout
         assert str(file) in result.stdout
+
+
+def test_a_paired_entry_is_of_both_jobs():
+    measure = MEASURES["removal_paired_probability"]
+    assert measure.jobs("base") == ["edit/remove_enhance/ja", "edit/remove_enhance/base"]

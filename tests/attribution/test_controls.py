@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 from collections import Counter
 
 import numpy as np
@@ -110,3 +111,11 @@ def test_random_control_is_uniform_and_distinct():
     assert all(len(set(row)) == 4 for row in units.tolist())
     counts = np.bincount(units.ravel(), minlength=28)
     assert abs(counts - 2000 * 4 / 28).max() < 5 * np.sqrt(2000 * 4 / 28)
+
+
+def test_every_unit_is_drawn_from_as_many_at_the_edge_too(monkeypatch):
+    """Of the most active units the last is drawn, with the path's others and the draw's beside it."""
+    sizes = []
+    monkeypatch.setattr(random.Random, "choice", lambda self, found: sizes.append(len(found)) or found[0])
+    matched_paths(-torch.arange(100.0)[None], [[4, 3, 2, 1, 0]], "a.png", 42)
+    assert set(sizes) == {NEAREST}

@@ -49,3 +49,8 @@ def test_split_is_disjoint_and_leaves_one_on_each_side(n, fraction, first):
     selection, evaluation = split(items, fraction)
     assert selection + evaluation == items
     assert len(selection) == first
+
+
+def test_a_share_that_binary_fractions_miss_is_a_whole_number_of_images():
+    assert 0.29 * 100 < 29
+    assert [len(part) for part in split(range(100), 0.29)] == [29, 71]

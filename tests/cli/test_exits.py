@@ -120,3 +120,14 @@ def test_no_memory_for_a_single_row_exits_4(run, monkeypatch):
 
     monkeypatch.setattr(ExtractionPlan, "records", short)
     assert "out of memory" in run(code=4)
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly():
+    """As with `| head -1`."""
+    program = "import sys; from neuronpath.cli.exits import Report, command; "
+    program += "sys.exit(command(lambda: Report('line\\n' * 10**6)))"
+    process = start("-c", program)
+    assert process.stdout.readline() == "line\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert process.stderr.read() == ""

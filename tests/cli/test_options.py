@@ -1,8 +1,12 @@
 """Options of the search command: what is refused, by name, and what --help says."""
 
+from argparse import Namespace
+
 import pytest
+import torch
 from helpers import run_job
 
+from neuronpath.cli import options as opt
 from neuronpath.runs.extraction import JointAttribution
 
 
@@ -62,3 +66,12 @@ def test_help_names_every_option():
     options += " shortlist_max"
     options += " no_cuda precision num_workers seed on_bad_image overwrite"
     assert all(f"--{option} " in text for option in options.split())
+
+
+def test_every_process_is_given_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    options = Namespace(dataset="digits", dataset_path=None, shard=(0, 1), device="cuda", no_cuda=False)
+    options.precision = "fp32"
+    assert opt.settle(options).device == torch.device("cuda", 1)

@@ -40,6 +40,12 @@ class TestShare:
     def test_the_environment_decides(self, environment, shard, expected):
         assert share(shard, environment) == expected
 
+    @pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
+    @pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
+    def test_of_those_that_a_launcher_starts_the_first_speaks(self, shard, rank, speaks):
+        assert share(shard, {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank}).speaks == speaks
+        assert share(shard, {}).speaks
+
     @pytest.mark.parametrize("rank", ["4", "-1", "x", ""])
     def test_an_environment_that_contradicts_itself(self, rank):
         with pytest.raises(UserError, match="RANK="):

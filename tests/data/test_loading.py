@@ -1,15 +1,18 @@
 """Batches: every image once, in order, under its own name, whatever cannot be read."""
 
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from damage import FEW_AND_MANY, holds
-from helpers import COUNTS, NUM_CLASSES, tiny_config
+from helpers import COUNTS, NUM_CLASSES, random_model, tiny_config
 from hypothesis import strategies as st
 from PIL import Image
 
+from neuronpath import load_images
 from neuronpath.data.images import ImageSet, open_dataset
 from neuronpath.data.loading import batches
 from neuronpath.data.preprocessing import preprocessing
@@ -107,3 +110,21 @@ class TestBatches:
             st.lists(st.integers(0, 60)),
             st.randoms(use_true_random=False),
         )
+
+
+def test_endings_in_capitals_are_images_too(tmp_path):
+    for name in ("a.PNG", "b.png", "c.Jpg"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    assert len(load_images(tmp_path, random_model(tiny_config()))[0]) == 3
+
+
+def test_processes_that_are_spawned_load_images_too(image_folder):
+    """As on macOS: nothing that a worker is given may need the memory of this process."""
+    source, transform = open_dataset("imagefolder", image_folder, 4), preprocessing("paper", tiny_config())
+    with_workers = torch.utils.data.DataLoader
+    loader = partial(with_workers, multiprocessing_context="spawn")
+    with mock.patch("torch.utils.data.DataLoader", loader):
+        (found,) = batches(source, source.items, transform, 100, num_workers=1)
+    (expected,) = batches(source, source.items, transform, 100)
+    assert found.items == expected.items
+    assert torch.equal(found.images, expected.images)

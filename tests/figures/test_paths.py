@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import saved
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -31,3 +32,12 @@ def test_paths_show_the_image_that_the_model_sees(tmp_path, monkeypatch, kind):
     np.testing.assert_allclose(shown[0], np.repeat(values[..., None] // 257, 3, -1), atol=1)
     with pytest.raises(UserError, match="secret"):
         plot_paths([records[0] | {"image": "../secret.png"}], source, 4, "rule")
+
+
+def test_an_image_named_by_dollar_signs_is_drawn(tmp_path):
+    (tmp_path / "c$_$").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "c$_$/0.png")
+    path = {"ja": [[0], [1]], "ja_act": [[0.5], [0.5]], "ja_score": 0.5}
+    path |= {key.replace("ja", "base"): value for key, value in path.items()}
+    source = ImageSet(tmp_path, ["c$_$"], [Item("c$_$/0.png", 0)])
+    assert saved(plot_paths([{"image": "c$_$/0.png", "label": 0, "pred": 0, **path}], source, 4, "rule"), tmp_path)

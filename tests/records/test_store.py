@@ -351,3 +351,12 @@ class TestTears:
             whole = sum(end <= cut for end in ends)
             assert self.run(tmp_path) == self.KNOWN[2 + whole :], cut
             assert {file: file.read_bytes() for file in tmp_path.iterdir()} == expected, cut
+
+
+def test_what_another_process_skipped_stays_listed(tmp_path):
+    items = [Item("a/0.png", 0), Item("b/0.png", 1)]
+    for item in items:
+        with Store(tmp_path, "all", Args("joint_attr", {}), items, [item], labels=(0, 1)) as store:
+            store.skip(item)
+            file = store.write_skipped([{"image": item.image, "label": item.label, "error": "cut"}])
+    assert [line.split('"')[3] for line in file.read_text().splitlines()] == ["a/0.png", "b/0.png"]

@@ -1,6 +1,7 @@
 """The embedded default: training, the four scripts on it, and the pictures."""
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -141,3 +142,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.long
 def test_the_demo_runs():
     assert "Neuron Path" in run_bash("scripts/demo.sh", timeout=1800, OMP_NUM_THREADS="2").expect().stdout
+
+
+def test_the_top_1_that_training_prints_is_of_held_out_digits(tmp_path, monkeypatch, capsys):
+    main = runpy.run_path(str(ROOT / "scripts/train_digits.py"))["main"]
+    changes = {
+        "ROOT": tmp_path,
+        "write_images": lambda root: None,
+        "load_images": lambda folder, model: (folder.name, "labels"),
+        "train": lambda config, images, labels, epochs, seed: f"trained on {images}",
+        "save": lambda model, file: None,
+        "accuracy": lambda model, images, labels: float((model, images) == ("trained on train", "val")),
+    }
+    for name, value in changes.items():
+        monkeypatch.setitem(main.__globals__, name, value)
+    monkeypatch.setattr(sys, "argv", ["train_digits.py", "--models", "ViT-digits"])
+    main()
+    assert "100.00 % top-1 on held-out digits" in capsys.readouterr().out

@@ -33,3 +33,15 @@ def test_the_whole_study_and_its_report(tmp_path):
     assert rules["gauss-legendre"]["16"] >= rules["left"]["8"] >= 0
     passes = [cost["block_passes"] for cost in again["tiny"]["costs"].values()]
     assert max(passes) == again["tiny"]["costs"]["exhaustive, Gauss-Legendre 3"]["block_passes"]
+
+
+def test_kappa_is_calibrated_on_training_images(tmp_path, image_folder, checkpoint, monkeypatch):
+    for part in ("train", "val"):
+        (tmp_path / part).symlink_to(image_folder)
+    monkeypatch.setattr(search_report.study, "every_score", lambda model, images, labels, file: file.stem)
+    monkeypatch.setattr(search_report.study, "calibration", lambda scores: scores)
+    monkeypatch.setattr(search_report.study, "quadratures", lambda *arguments, **options: {})
+    sizes = {"per_class": 2, "train_per_class": 1, "kept": tmp_path, "device": torch.device("cpu")}
+    found = search_report.run(checkpoint, tmp_path, **sizes, parts=["training"])["training"]
+    assert found["shortlist"].endswith("-train-1")
+    assert found["shortlist_images"] == 4

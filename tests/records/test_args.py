@@ -1,0 +1,10 @@
+"""Settings, and where two runs differ."""
+
+from neuronpath.records.args import Args
+
+
+def test_an_edits_own_settings_come_before_those_of_its_paths():
+    paths = {"preprocess": "paper", "search": "layer"}
+    native, paper = (Args("edit", {"preprocess": kind}, paths=paths) for kind in ("native", "paper"))
+    assert native.circumstances() == {"preprocess": "native", "search": "layer"}
+    assert paper.unlike(native) == "preprocess native → paper"
