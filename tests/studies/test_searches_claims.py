@@ -40,6 +40,7 @@ class TestPerLayer:
         shortcut, exact = estimate.clone(), estimate.clone()
         shortcut[0, 1] = shortcut[0, 1].flip(0)  # the winner comes last
         shortcut[1, 0, 8] = 2  # it comes second
+        exact[0, 1, 1] = exact[0, 1, 0] * (1 - 5e-4)  # a choice that is close, but no near-tie
         exact[1, 1, 12] = 0.96  # an error of 0.61, which the first 8 do not see
         exact[0, 0, :2] = torch.tensor([1, 1 - 1e-5])  # a near-tie, and an error of 0.1
         return torch.stack((shortcut, estimate, exact), 1)
@@ -69,8 +70,8 @@ class TestPerLayer:
         # Twice the near-tie's error of 0.1 is not beaten by 1 - 0.85 with 2 scored, but by 1 - 0.75 with 4.
         assert short["scored"] == {"2": 3, "4": 1}
         assert short["mean_scored"] == 2.5
-        assert strict["scored"] == {"8": 3, "20": 1}
-        assert strict["stopped"] == {"rule": 3, "cap": 0, "all": 1}
+        assert strict["scored"] == {"8": 2, "20": 2}
+        assert strict["stopped"] == {"rule": 2, "cap": 0, "all": 2}
 
     def test_calibration_has_a_row_per_first_and_kappa(self):
         scores = self.scores()
@@ -82,6 +83,14 @@ class TestPerLayer:
             found = study.per_layer(scores, first=row["first"], kappa=row["kappa"])["shortlist"]
             assert (row["agree"], row["mean_scored"]) == (found["agree"], found["mean_scored"])
         assert len({row["mean_scored"] for row in rows}) > 3
+
+
+def test_an_image_whose_margin_is_the_threshold_is_not_replayed():
+    model, x, y = make()
+    by_nodes = {m: find_path(model, x, y, Quadrature("gauss-legendre", m)) for m in (4, 8, 16)}
+    least = by_nodes[4].margin.min().item()
+    assert study.auto(by_nodes, least)["mean_nodes"] == 4
+    assert study.auto(by_nodes, least * (1 + 1e-9))["mean_nodes"] > 4
 
 
 def test_whole_paths_reach_the_scores_of_sixteen_nodes(tmp_path):
