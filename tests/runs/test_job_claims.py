@@ -126,7 +126,8 @@ class TestReport:
         ("size", "words"),
         [
             (384, "384 pixels, the file's own; the paper ran its 384-pixel files at 224 (--img_size 224)"),
-            (192, "192 pixels"),
+            (288, "288 pixels"),
+            (480, "480 pixels"),
         ],
     )
     def test_files_of_384_pixels_are_told_how_the_paper_ran_them(self, run, tmp_path, size, words):
