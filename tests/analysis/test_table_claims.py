@@ -1,0 +1,161 @@
+"""The paper's table as a whole: its measures, and the text of a small one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neuronpath.analysis.results import Results
+from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results, table
+
+ALL = ["base", "influence_pattern", "ja", "random"]
+OTHERS = ["base", "influence_pattern", "random"]
+
+
+def test_every_measure_in_order_with_its_name_digits_and_methods():
+    found = [(key, m.name, m.group, m.digits, [*m.methods], m.signed, m.paper) for key, m in MEASURES.items()]
+    jas = "joint_attribution_score"
+    expected = [(jas, "Joint Attribution Score", "score", 4, ALL[:3], False, jas)]
+    names = {"removal": "Removal", "enhancement": "Enhancement"}
+    for key, name in names.items():
+        own = f"{key}_accuracy_deviation"
+        expected.append((own, f"{name} Accuracy Deviation, points", "accuracy", 2, ALL, True, own))
+    for key, name in names.items():
+        for what, words in (("mean_ratio", "mean of ratios"), ("ratio_of_means", "ratio of means")):
+            title = f"{name} Probability Deviation, {words}"
+            expected.append((f"{key}_probability_deviation_{what}", title, "probability", 4, ALL, False, ""))
+    for key, name in names.items():
+        title = f"{name}, Neuron Path's mean probability minus that of"
+        expected.append((f"{key}_paired_probability", title, "paired", 4, OTHERS, True, ""))
+    assert found == expected
+    assert GROUPS == ("score", "accuracy", "probability", "paired")
+
+
+def test_an_entry_is_of_the_jobs_whose_records_it_takes():
+    edits = "edit/remove_enhance"
+    assert MEASURES["joint_attribution_score"].jobs("base") == ["ja"]
+    assert MEASURES["joint_attribution_score"].jobs("influence_pattern") == ["influence_pattern"]
+    for key in ("removal_accuracy_deviation", "enhancement_probability_deviation_mean_ratio"):
+        assert MEASURES[key].jobs("random") == [f"{edits}/random"]
+    assert MEASURES["enhancement_paired_probability"].jobs("random") == [f"{edits}/ja", f"{edits}/random"]
+
+
+def test_the_papers_figures():
+    """As the poster prints them; docs/results.md compares ours with them."""
+    models = ["ViT-B_16", "ViT-B_32", "ViT-L_32", "MAE-B_16"]
+    jas = {"base": [-0.0034, 0.0288, -0.0065, 0.0013], "influence_pattern": [0.0412, 0.0841, 0.1227, 0.0030]}
+    removal = {"base": [0.07, -0.15, 0.16, -2.80], "influence_pattern": [-0.50, -1.24, -1.41, -15.67]}
+    enhancement = {"base": [-0.33, -0.45, -0.86, -1.00], "influence_pattern": [0.46, 0.83, 1.12, 4.15]}
+    found = paper_results()
+    assert found["models"] == models
+    assert found["joint_attribution_score"] == jas | {"ja": [0.4078, 0.6610, 1.0086, 0.0095]}
+    assert found["removal_accuracy_deviation"] == removal | {"ja": [-2.40, -3.81, -5.28, -26.50]}
+    assert found["enhancement_accuracy_deviation"] == enhancement | {"ja": [2.04, 3.06, 5.02, 7.28]}
+    pruning = {key: x for key, x in found["pruning_mean_true_class_probability"].items() if key != "note"}
+    assert pruning == {
+        "unpruned": {"ViT-B_16": 67.55, "ViT-B_32": 51.95},
+        "top5_mask100": {"ViT-B_16": 68.786, "ViT-B_32": 54.070},
+        "top10_mask100": {"ViT-B_32": 51.597},
+    }
+
+
+def write(root: Path, job: str, model: str, records: dict[int, list[dict]], **settings) -> None:
+    folder = root / job / model
+    folder.mkdir(parents=True, exist_ok=True)
+    for label, found in records.items():
+        lines = [json.dumps({"image": f"{label}/{i}", **record}) + "\n" for i, record in enumerate(found)]
+        (folder / f"imgnet_all-{label}.rlt.jsonl").write_text("".join(lines))
+    if settings:
+        text = json.dumps({"job": job, "settings": settings, "versions": {}})
+        (folder / "imgnet_all.args.json").write_text(text)
+
+
+def edited(label: int, original: float, remove: float, enhance: float, *right: bool) -> dict:
+    found = {"original": original, "remove": remove, "enhance": enhance}
+    pairs = zip(found, right, strict=True)
+    return found | {f"{key}_label": label if r else label + 1 for key, r in pairs}
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Classes of one image: values without intervals, which can be told by heart."""
+    scores = {label: [{"ja_score": 0.25 + label, "base_score": 0.0}] for label in (0, 1)}
+    made = {"quadrature": "right", "ig_total_step": 20, "model_img_size": 224, "preprocess": "paper"}
+    write(tmp_path, "ja", "ViT-B_16", scores, **made)
+    write(tmp_path, "influence_pattern", "ViT-B_16", {0: [{"score": 0.125}]}, quadrature="left", ig_total_step=20)
+    ja = {0: [edited(0, 0.5, 0.25, 0.75, True, False, True)], 1: [edited(1, 0.25, 0.25, 0.5, False, False, True)]}
+    base = {0: [edited(0, 0.5, 0.5, 0.5, True, True, True)], 1: [edited(1, 0.0, 0.25, 0.5, False, False, False)]}
+    write(tmp_path, "edit/remove_enhance/ja", "ViT-B_16", ja)
+    write(tmp_path, "edit/remove_enhance/base", "ViT-B_16", base)
+    write(tmp_path, "ja", "mine", {0: [{"ja_score": -0.5, "base_score": 0.0}]})
+    return tmp_path
+
+
+def test_the_text_of_a_whole_table(root):
+    results = Results(root, "imgnet_all")
+    assert markdown(table(results, results.models())) == "\n".join([
+        "ViT-B_16: quadrature right, m = 20, 224 pixels, paper preprocessing, n = 1 to 2",
+        "mine: quadrature unknown, image size unknown, n = 1",
+        "",
+        "| [95 % interval] | | ViT-B_16 | mine |",
+        "|---|---|---|---|",
+        "| Joint Attribution Score | Activation | 0.0000 (paper: -0.0034) | 0.0000 |",
+        "|  | Influence Pattern | 0.1250 (paper: 0.0412) (1) | missing |",
+        "|  | Neuron Path | 0.7500 (paper: 0.4078) | -0.5000 |",
+        "| Removal Accuracy Deviation, points | Activation | +0.00 (paper: +0.07) | missing |",
+        "|  | Influence Pattern | missing (paper: -0.50) | missing |",
+        "|  | Neuron Path | -50.00 (paper: -2.40) | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Enhancement Accuracy Deviation, points | Activation | +0.00 (paper: -0.33) | missing |",
+        "|  | Influence Pattern | missing (paper: +0.46) | missing |",
+        "|  | Neuron Path | +50.00 (paper: +2.04) | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Removal Probability Deviation, mean of ratios | Activation | 1.0000 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Neuron Path | 0.7500 | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Removal Probability Deviation, ratio of means | Activation | 1.0000 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Neuron Path | 0.6667 | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Enhancement Probability Deviation, mean of ratios | Activation | 1.0000 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Neuron Path | 1.7500 | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Enhancement Probability Deviation, ratio of means | Activation | 1.0000 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Neuron Path | 1.6667 | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Removal, Neuron Path's mean probability minus that of | Activation | -0.1250 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Enhancement, Neuron Path's mean probability minus that of | Activation | +0.1250 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Matched control | missing | missing |",
+        "",
+        "(1) ViT-B_16 in influence_pattern was made otherwise than the line above the table says: "
+        "quadrature right → left.",
+        "",
+        "Up to 1 images, whose probability was 0 before the edit, are left out of ratios.",
+    ])  # fmt: skip
+
+
+def test_a_model_without_entries_of_the_chosen_groups_has_no_images(root):
+    found = table(Results(root, "imgnet_all"), ["mine"], ["accuracy"])
+    assert markdown(found).splitlines()[0] == "mine: quadrature unknown, image size unknown, no images"
+    assert list(found["measures"]) == ["removal_accuracy_deviation", "enhancement_accuracy_deviation"]
+
+
+def test_entries_hold_value_interval_counts_and_the_papers_figure(root):
+    found = table(Results(root, "imgnet_all"), ["ViT-B_16"])
+    entry = found["measures"]["removal_probability_deviation_mean_ratio"]["base"]["ViT-B_16"]
+    assert entry == {"value": 1.0, "low": None, "high": None, "n": 1, "left_out": 1}
+    entry = found["measures"]["joint_attribution_score"]["ja"]["ViT-B_16"]
+    assert entry == {"value": 0.75, "low": None, "high": None, "n": 2, "left_out": 0, "paper": 0.4078}
+    assert found["models"]["ViT-B_16"] == {
+        "quadrature": "right",
+        "steps": 20,
+        "img_size": 224,
+        "preprocess": "paper",
+    }
+    assert found["mixed"] == {"ViT-B_16": {"influence_pattern": "quadrature right → left"}}

@@ -1,0 +1,148 @@
+"""The benchmark's contenders and its table, with a clock that is told what to say."""
+
+import itertools
+import re
+
+import pytest
+import torch
+from helpers import random_model, tiny_config
+
+from neuronpath import Quadrature, find_path
+from neuronpath.attribution.influence import layer_influence
+from neuronpath.attribution.reference import plain_influence, plain_search
+from neuronpath.studies import benchmark
+from neuronpath.studies.benchmark import Contender, compare, influences, product_rate, rules, searches, sizes
+from neuronpath.studies.cost import block_flops, engine_flops, plain_flops
+
+
+@pytest.fixture
+def given():
+    config = tiny_config(depth=3)
+    x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return random_model(config), x, torch.tensor([1, 2])
+
+
+def passes(model, contender: Contender) -> float:
+    return contender.flops / block_flops(model.config)
+
+
+def test_searches_are_what_they_are_called_and_cost_what_is_useful(given):
+    model, x, y = given
+    found = searches(*given, 5, 1000)
+    assert list(found) == [
+        "plain search, right 5",
+        "engine, right 5",
+        "engine, Gauss-Legendre 4",
+        *(f"shortlist of {C}, Gauss-Legendre 3" for C in (8, 16, 32)),
+    ]
+    flops = [c.flops for c in found.values()]
+    useful = [engine_flops(model.config, 3, candidates=C) for C in (8, 16, 32)]
+    engine = [engine_flops(model.config, m) for m in (5, 4)]
+    assert flops == [plain_flops(model.config, 5), *engine, *useful]
+    plain, right, four, *shortlists = (c.run() for c in found.values())
+    assert torch.equal(plain["ja_score"], plain_search(model, x, y, Quadrature("right", 5))["ja_score"])
+    assert torch.equal(right.score, find_path(model, x, y, Quadrature("right", 5)).score)
+    assert torch.equal(four.score, find_path(model, x, y, Quadrature("gauss-legendre", 4)).score)
+    for C, short in zip((8, 16, 28), shortlists, strict=True):
+        assert set(short.search_scored.flatten().tolist()) == {C}  # whatever the rule says
+    exact = find_path(model, x, y, Quadrature("gauss-legendre", 3), search="exhaustive")
+    assert torch.equal(shortlists[-1].path, exact.path)
+
+
+def test_influences_layer_by_layer_and_in_one_pass(given):
+    model, x, y = given
+    found = influences(*given, 4, 1000)
+    assert list(found) == [
+        "influence pattern layer by layer, right 4",
+        "influence pattern in one pass, right 4",
+    ]
+    slow, fast = found.values()
+    # Of 3 layers: 3 forwards of 3 blocks each; backwards through 2, 1 and 0 blocks.
+    assert passes(model, slow) == 4 * (9 + 3)
+    assert passes(model, fast) == 4 * (3 + 2)
+    right = Quadrature("right", 4)
+    for a, b in zip(slow.run(), plain_influence(model, x, y, right), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(fast.run(), layer_influence(model, x, y, right, 1000), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (8, ["default: 8 rows", "2 rows", "4 rows", "16 rows", "32 rows"]),
+        (1, ["default: 1 rows", "2 rows", "4 rows"]),
+        (3, ["default: 3 rows", "1 rows", "6 rows", "12 rows"]),
+    ],
+)
+def test_sizes_are_a_quarter_half_twice_and_four_times_the_default(given, monkeypatch, rows, names):
+    asked = []
+    monkeypatch.setattr(benchmark, "find_path", lambda *_, internal_batch_size: asked.append(internal_batch_size))
+    found = sizes(*given, Quadrature("right", 5), rows)
+    assert list(found) == names
+    assert {c.flops for c in found.values()} == {engine_flops(given[0].config, 5)}
+    for contender in found.values():
+        contender.run()
+    assert asked == [int(re.search(r"(\d+) rows", name)[1]) for name in names]
+
+
+def test_rules_are_the_papers_and_the_fast_one(given):
+    model, x, y = given
+    found = rules(*given, 1000)
+    assert list(found) == ["right 20", "gauss-legendre 4"]
+    for m, (name, contender) in zip((20, 4), found.items(), strict=True):
+        rule = name.split()[0]
+        assert contender.flops == engine_flops(model.config, m)
+        assert torch.equal(contender.run().score, find_path(model, x, y, Quadrature(rule, m)).score)
+
+
+def test_operations_of_a_mean_head_are_those_of_one_node_times_the_nodes():
+    model = random_model(tiny_config("mean", depth=3))
+    one, many = (benchmark.search_flops(model, m) for m in (1, 20))
+    assert many == 20 * one
+    assert 10 < one / block_flops(model.config) < 40
+    cls = random_model(tiny_config(depth=3))
+    assert benchmark.search_flops(cls, 20) == engine_flops(cls.config, 20)
+
+
+def test_the_table_is_of_medians_and_speed_ups_over_the_first(monkeypatch):
+    """3 repetitions of 4 images: 8, 4, 16 s against 2, 2, 2 s; product rates of 1, 2 and 4 GFLOP/s."""
+    model = random_model(tiny_config())
+    unit = block_flops(model.config)
+    ran, times = [], iter([8.0, 2.0, 4.0, 2.0, 16.0, 2.0])
+    rates = iter([1e9, 2e9, 4e9])
+    monkeypatch.setattr(benchmark, "seconds", lambda run, device: run() or next(times))
+    monkeypatch.setattr(benchmark, "product_rate", lambda like: next(rates))
+    contenders = {
+        name: Contender(lambda name=name: ran.append(name), flops)
+        for name, flops in {"slow": 7 * unit, "fast": 1e8}.items()
+    }
+    text = re.sub(r"\d+\.\d\d GiB", "some GiB", compare(contenders, model, 4, 3))
+    assert ran == ["slow", "fast"] * 4  # the warm-up, and in turns
+    shares = sorted(1e8 * 4 / 2 / rate for rate in (1e9, 2e9, 4e9))
+    slow_share = sorted(7 * unit * 4 / t / r for t, r in ((8, 1e9), (4, 2e9), (16, 4e9)))[1]
+    assert text.splitlines() == [
+        "| | s/image | images/s | speed-up, median (least-most) | block passes/image | share of product rate "
+        "| peak memory |",
+        "|---|---|---|---|---|---|---|",
+        f"| slow | 2 | 0.5 | 1.00 (1.00-1.00) | 7 | {100 * slow_share:.0f} % | some GiB |",
+        f"| fast | 0.5 | 2 | 4.00 (2.00-8.00) | {1e8 / unit:.0f} | {100 * shares[1]:.0f} % | some GiB |",
+        "",
+        "product rate: 2 GFLOP/s, median of 3",
+    ]
+
+
+def test_the_product_rate_counts_two_operations_per_multiply_add(monkeypatch):
+    calls = itertools.count()
+    monkeypatch.setattr(benchmark, "seconds", lambda run, device: len(run()) + 0 * next(calls))
+    assert product_rate(torch.ones(1), 8) == 2 * 8**3  # three products in 3 s
+    assert next(calls) == 1
+
+
+def test_the_peak_is_of_each_contender_alone(monkeypatch):
+    """A block of 256 MiB, and after it nothing: the second peak is below the first."""
+    monkeypatch.setattr(benchmark, "product_rate", lambda like: 1e9)
+    runs = {"large": Contender(lambda: torch.ones(2**26).sum(), 1), "small": Contender(lambda: None, 1)}
+    large, small = map(float, re.findall(r"(\d+\.\d\d) GiB", compare(runs, random_model(tiny_config()), 1, 1)))
+    assert 0.2 < large - small < 0.35
+    assert small > 0.05

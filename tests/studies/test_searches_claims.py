@@ -1,0 +1,204 @@
+"""What the study of searches counts, in exact numbers."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_model, tiny_config
+
+from neuronpath import Quadrature, find_path, score_path
+from neuronpath.attribution.adaptive import THRESHOLD
+from neuronpath.models.checkpoint import save
+from neuronpath.studies import searches as study
+from neuronpath.studies.cost import block_flops, engine_flops
+
+
+def make(images: int = 4, scale: float = 0.35):
+    config, generator = tiny_config(depth=3), torch.Generator().manual_seed(1)
+    x = torch.randn(images, 3, 9, 9, generator=generator, dtype=torch.float64)
+    return random_model(config, scale=scale), x, torch.arange(images) % 4
+
+
+def test_what_is_compared():
+    assert Quadrature("gauss-legendre", 3) == study.THREE
+    assert Quadrature("gauss-legendre", 4) == study.FOUR
+    assert Quadrature("gauss-legendre", 16) == study.SCORE
+    assert study.RULES == {
+        "right": (4, 8, 20),
+        "left": (8, 20),
+        "midpoint": (4, 8, 20),
+        "gauss-legendre": (2, 3, 4, 6, 8, 16),
+    }
+    assert (study.KAPPAS, study.FIRSTS) == ((0.5, 1, 2, 3, 4), (2, 4, 8))
+    assert study.THRESHOLDS == (0, 3e-4, 6e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+
+
+class TestPerLayer:
+    """Two images of two layers of 20 units; estimates fall by 0.05."""
+
+    def scores(self) -> torch.Tensor:
+        estimate = torch.linspace(0.95, 0, 20, dtype=torch.float64).expand(2, 2, 20)
+        shortcut, exact = estimate.clone(), estimate.clone()
+        shortcut[0, 1] = shortcut[0, 1].flip(0)  # the winner comes last
+        shortcut[1, 0, 8] = 2  # it comes second
+        exact[0, 1, 1] = exact[0, 1, 0] * (1 - 5e-4)  # a choice that is close, but no near-tie
+        exact[1, 1, 12] = 0.96  # an error of 0.61, which the first 8 do not see
+        exact[0, 0, :2] = torch.tensor([1, 1 - 1e-5])  # a near-tie, and an error of 0.1
+        return torch.stack((shortcut, estimate, exact), 1)
+
+    def test_agreement_ranks_margins_and_misses(self):
+        found = study.per_layer(self.scores())
+        (miss,) = found["shortlist"].pop("misses")
+        assert miss.pop("margin") == pytest.approx((0.96 - 0.95) / 0.96)
+        assert miss == {"image": 1, "layer": 1, "rank": 13}
+        assert found == {
+            "images": 2,
+            "layers": 4,
+            "margins_under_1e-4": 1,
+            "layer": {"agree": 0.25, "among_first_8": 0.5, "lowest_rank": 20},
+            "estimate": {"agree": 0.75, "among_first_8": 0.75, "lowest_rank": 13},
+            "shortlist": {
+                "agree": 0.75,
+                "mean_scored": 8,
+                "scored": {"8": 4},
+                "stopped": {"rule": 4, "cap": 0, "all": 0},
+            },
+        }
+
+    def test_kappa_and_the_first_decide_how_many_are_scored(self):
+        scores = self.scores()
+        short, strict = study.per_layer(scores, first=2)["shortlist"], study.per_layer(scores, kappa=100)["shortlist"]
+        # Twice the near-tie's error of 0.1 is not beaten by 1 - 0.85 with 2 scored, but by 1 - 0.75 with 4.
+        assert short["scored"] == {"2": 3, "4": 1}
+        assert short["mean_scored"] == 2.5
+        assert strict["scored"] == {"8": 2, "20": 2}
+        assert strict["stopped"] == {"rule": 2, "cap": 0, "all": 2}
+
+    def test_calibration_has_a_row_per_first_and_kappa(self):
+        scores = self.scores()
+        rows = study.calibration(scores)
+        assert [(row["first"], row["kappa"]) for row in rows] == [
+            (first, kappa) for first in (2, 4, 8) for kappa in (0.5, 1, 2, 3, 4)
+        ]
+        for row in rows:
+            found = study.per_layer(scores, first=row["first"], kappa=row["kappa"])["shortlist"]
+            assert (row["agree"], row["mean_scored"]) == (found["agree"], found["mean_scored"])
+        assert len({row["mean_scored"] for row in rows}) > 3
+
+
+def test_an_image_whose_margin_is_the_threshold_is_not_replayed():
+    model, x, y = make()
+    by_nodes = {m: find_path(model, x, y, Quadrature("gauss-legendre", m)) for m in (4, 8, 16)}
+    least = by_nodes[4].margin.min().item()
+    assert study.auto(by_nodes, least)["mean_nodes"] == 4
+    assert study.auto(by_nodes, least * (1 + 1e-9))["mean_nodes"] > 4
+
+
+def test_whole_paths_reach_the_scores_of_sixteen_nodes(tmp_path):
+    model, x, y = make()
+    scores = study.every_score(model, x, y, tmp_path / "scores.npy")
+    found = study.whole_paths(model, x, y, scores)
+    exact = find_path(model, x, y, study.THREE, search="exhaustive").path
+    paths = {s: find_path(model, x, y, study.THREE, search=s).path for s in ("layer", "shortlist")}
+    paths["exhaustive"] = exact
+    assert list(found) == list(paths)
+    for name, path in paths.items():
+        jas = score_path(model, x, y, path, Quadrature("gauss-legendre", 16)).mean().item()
+        same = sum(torch.equal(a, b) for a, b in zip(path, exact, strict=True)) / 4
+        assert found[name] == {"agree": same, "jas": pytest.approx(jas)}
+
+
+@pytest.mark.parametrize("search", ["layer", "shortlist"])
+def test_rules_are_compared_with_the_converged_path_alone(search):
+    model, x, y = make(12, scale=0.7)
+    rules = {"right": (1, 2), "gauss-legendre": (1, 3)}
+    named = {} if search == "layer" else {"search": search}
+    found = study.quadratures(model, x, y, rules=rules, fine=(1, 2), **named)
+
+    def path(rule, m):
+        return find_path(model, x, y, Quadrature(rule, m), search=search).path
+
+    finest = path("gauss-legendre", 2)
+    converged = [i for i in range(12) if torch.equal(path("gauss-legendre", 1)[i], finest[i])]
+    assert 0 < len(converged) < 12, "some images count and some do not"
+    assert (found["images"], found["converged"]) == (12, len(converged))
+
+    def agree(other):
+        return sum(torch.equal(other[i], finest[i]) for i in converged) / len(converged)
+
+    assert found["rules"] == {
+        "right": {"1": pytest.approx(agree(path("right", 1))), "2": pytest.approx(agree(path("right", 2)))},
+        "gauss-legendre": {"1": 1, "3": pytest.approx(agree(path("gauss-legendre", 3)))},
+    }
+    by_nodes = {m: find_path(model, x, y, Quadrature("gauss-legendre", m), search=search) for m in (4, 8, 16)}
+    rows = [*found["auto_by_threshold"], found["auto"]]
+    assert [row["threshold"] for row in rows] == [*study.THRESHOLDS, THRESHOLD]
+    for row in rows:
+        expected = study.auto(by_nodes, row["threshold"])
+        own = expected.pop("path")
+        assert row == {"threshold": row["threshold"], **expected, "agree": pytest.approx(agree(own))}
+
+
+def test_rules_and_the_converged_one_unless_otherwise_asked(monkeypatch):
+    asked = set()
+
+    def find(model, x, y, rule, search):
+        asked.add((rule.rule, rule.steps, search))
+        return find_path(model, x[:1], y[:1], Quadrature("midpoint", 1))
+
+    monkeypatch.setattr(study, "find_path", find)
+    study.quadratures(*make())
+    expected = {(rule, m) for rule, sizes in study.RULES.items() for m in sizes} | {
+        ("gauss-legendre", m) for m in (4, 8, 16, 32, 64)
+    }
+    assert asked == {(*each, "layer") for each in expected}
+
+
+def test_precisions_that_a_device_lacks_are_left_out_and_fp32_is_restored(tmp_path):
+    model, x, y = make()
+    save(model.float(), tmp_path / "tiny.npz")
+    found = study.precisions(tmp_path / "tiny.npz", x.float(), y)
+    assert list(found) == ["fp32", "bf16"]
+    assert list(found["fp32"]) == ["jas"]
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_costs_are_medians_per_image_and_the_exhaustive_search_is_timed_once(monkeypatch):
+    model, x, y = make()
+    clock, ran = iter(range(1, 100)), []
+    monkeypatch.setattr(study, "seconds", lambda run, device: ran.append(run()) or float(next(clock)))
+    found = study.costs(model.float(), x.float(), y)
+    names = [
+        "layer, right 20",
+        "layer, Gauss-Legendre 3",
+        "layer, Gauss-Legendre 4",
+        "layer, auto",
+        "shortlist, Gauss-Legendre 3",
+        "shortlist, auto",
+        "exhaustive, Gauss-Legendre 3",
+    ]
+    assert list(found) == names
+    # In turns: the first takes 1, 7 and 13 s, the second 2, 8 and 14 s, all of 4 images.
+    assert [cost["seconds"] for cost in found.values()] == [(7 + i) / 4 for i in range(6)] + [19]
+    unit = block_flops(model.config)
+    for name, steps in zip(names[:3], (20, 3, 4), strict=True):
+        expected = engine_flops(model.config, steps) / unit
+        assert found[name]["block_passes"] == pytest.approx(expected, rel=0.1)
+    passes = {name: cost["block_passes"] for name, cost in found.items()}
+    auto = {m: passes["layer, Gauss-Legendre 4"] * m / 4 for m in (4, 12, 28)}
+    assert auto[4] * 0.9 <= passes["layer, auto"] <= auto[28]
+    exhaustive = engine_flops(model.config, 3, candidates=28) / unit
+    assert passes["exhaustive, Gauss-Legendre 3"] == pytest.approx(exhaustive, rel=0.15)
+    assert passes["shortlist, Gauss-Legendre 3"] < passes["exhaustive, Gauss-Legendre 3"]
+    assert [len(path.path) for path in ran[:18]] == [4] * 18
+    assert (ran[0].search_rank is None, ran[4].search_rank is None, ran[3].nodes is None) == (True, False, False)
+
+
+def test_scores_are_kept_as_they_are_computed_and_named_by_the_caller(tmp_path):
+    model, x, y = make(3)
+    file = tmp_path / "a/b/scores.npy"
+    found = study.every_score(model, x, y, file, at_once=2)
+    assert found.shape == (3, 3, 3, 28)
+    np.testing.assert_array_equal(np.load(file), found)
+    estimate, exact = found[:, 1], found[:, 2]
+    assert (estimate.argmax(-1) == exact.argmax(-1)).double().mean() > 0.5
+    assert not torch.allclose(found[:, 0], found[:, 1])
