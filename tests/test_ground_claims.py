@@ -94,7 +94,7 @@ class TestFiles:
             monkeypatch.setitem(sys.modules, spec.name, module)
             spec.loader.exec_module(module)
             here = tmp_path.resolve()
-            assert module.CHECKOUT == (here / "site-packages" if checkout else None)
+            assert (here / "site-packages" if checkout else None) == module.CHECKOUT
             assert module.ROOT.resolve() == (here / "site-packages" if checkout else here)
 
     def test_data_sets_and_where_they_are(self):
@@ -176,7 +176,7 @@ class TestInterrupts:
 
     @SIGNALS
     def test_both_signals_are_a_keyboard_interrupt_inside_and_what_they_were_after(self, number, handlers):
-        with pytest.raises(KeyboardInterrupt), interrupts.as_keyboard_interrupt():
+        with pytest.raises(KeyboardInterrupt), interrupts.as_keyboard_interrupt():  # noqa: PT012
             signal.raise_signal(number)
             pytest.fail("it goes on")
         assert {n: signal.getsignal(n) for n in handlers} == handlers
@@ -185,7 +185,7 @@ class TestInterrupts:
     def test_what_is_held_is_finished_first(self, number):
         done = []
         with interrupts.as_keyboard_interrupt():
-            with pytest.raises(KeyboardInterrupt), interrupts.held():
+            with pytest.raises(KeyboardInterrupt), interrupts.held():  # noqa: PT012
                 with interrupts.held():
                     signal.raise_signal(number)
                     done.append("inner")

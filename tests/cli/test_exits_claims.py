@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,14 @@ def test_codes_are_those_of_the_documentation():
 
 @pytest.mark.parametrize(
     ("found", "code", "printed"),
-    [(None, 0, ""), (0, 0, ""), (2, 2, ""), (Report("text"), 0, "text\n"), (Report("a\nb", 3), 3, "a\nb\n"), (Report(""), 0, "")],
+    [
+        (None, 0, ""),
+        (0, 0, ""),
+        (2, 2, ""),
+        (Report("text"), 0, "text\n"),
+        (Report("a\nb", 3), 3, "a\nb\n"),
+        (Report(""), 0, ""),
+    ],
 )
 def test_what_it_returns(found, code, printed, capsys):
     assert ended(lambda: found, capsys) == (code, printed, "")
@@ -61,7 +69,9 @@ def test_what_it_raises(error, code, said, capsys):
     assert ended(main, capsys) == (code, "", f"job.py: {said}\n")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a fault"), OSError("none of a file"), ValueError("x"), AssertionError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a fault"), OSError("none of a file"), ValueError("x"), AssertionError()]
+)
 def test_faults_of_the_program_are_not_hidden(error, capsys):
     def main():
         raise error
@@ -104,5 +114,5 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path, monkeypatch, capsys):
     with (tmp_path / "a").open("w") as file:
         monkeypatch.setattr(sys, "stdout", Closed(file))
         assert command(lambda: Report("text")) == 141
-        assert os.fstat(file.fileno()).st_rdev == os.stat(os.devnull).st_rdev, "what follows goes nowhere"
+        assert os.fstat(file.fileno()).st_rdev == Path(os.devnull).stat().st_rdev, "what follows goes nowhere"
     assert capsys.readouterr().err == ""

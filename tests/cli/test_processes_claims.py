@@ -6,6 +6,7 @@ from neuronpath.cli.processes import Share, share
 from neuronpath.errors import UserError
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}
+NONE = "are no process of several; unset them, or start with"
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "4", "SLURM_LOCALID": "3"}
 
 
@@ -44,13 +45,13 @@ def test_the_launcher_and_the_shard_multiply_and_the_first_speaks(environment, s
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        (TORCHRUN | {"RANK": "4"}, "RANK=4, WORLD_SIZE=4, LOCAL_RANK=3 are no process of several; unset them, or start with torchrun"),
+        (TORCHRUN | {"RANK": "4"}, f"RANK=4, WORLD_SIZE=4, LOCAL_RANK=3 {NONE} torchrun"),
         (TORCHRUN | {"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1 are"),
         ({"RANK": "0", "WORLD_SIZE": "0"}, "RANK=0, WORLD_SIZE=0, LOCAL_RANK=None are"),
         ({"RANK": "x", "WORLD_SIZE": "1"}, "RANK=x"),
-        (SRUN | {"SLURM_PROCID": "-1"}, "SLURM_PROCID=-1, SLURM_NTASKS=4, SLURM_LOCALID=3 are no process of several; unset them, or start with srun"),
+        (SRUN | {"SLURM_PROCID": "-1"}, f"SLURM_PROCID=-1, SLURM_NTASKS=4, SLURM_LOCALID=3 {NONE} srun"),
     ],
-)  # fmt: skip
+)
 def test_a_contradiction_is_named(environment, said):
     with pytest.raises(UserError) as caught:
         share((0, 1), environment)

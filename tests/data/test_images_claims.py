@@ -73,15 +73,21 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("names", "said"),
         [
-            (("1", "10", "2"), "'10' is label 1; where a folder's number must be its label, name it with 2 digits, as 02"),
-            (("100", "99"), "'100' is label 0; where a folder's number must be its label, name it with 3 digits, as 002"),
+            (
+                ("1", "10", "2"),
+                "'10' is label 1; where a folder's number must be its label, name it with 2 digits, as 02",
+            ),
+            (
+                ("100", "99"),
+                "'100' is label 0; where a folder's number must be its label, name it with 3 digits, as 002",
+            ),
         ],
     )
     def test_numbered_folders_that_are_not_their_labels(self, names, said, tmp_path):
         for name in names:
             (tmp_path / name).mkdir()
             Image.new("L", (1, 1)).save(tmp_path / name / "a.png")
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(UserWarning, match="alphabet") as caught:
             open_folder(tmp_path)
         assert [str(w.message) for w in caught] == [
             f"{tmp_path}: its class folders are numbered, but labels follow the alphabet: {said}"
@@ -89,7 +95,8 @@ class TestOpening:
 
     def test_synsets(self):
         root = Path("val")
-        said = "are not ImageNet's 1000, n01440764 to n15075141; mend their names, or use --dataset imagefolder for other data"
+        said = "are not ImageNet's 1000, n01440764 to n15075141; "
+        said += "mend their names, or use --dataset imagefolder for other data"
         found = synset_fault(ImageSet(root, ["n00000001", "dog", "x"], []))
         assert found == f"val: its 3 class folders ('dog' is no synset) {said}"
         found = synset_fault(ImageSet(root, ["n00000001", "n00000002"], []))
@@ -103,7 +110,14 @@ class TestSelection:
 
     @pytest.mark.parametrize(
         ("labels", "count", "chosen"),
-        [(None, None, "012345"), ([3, 0], None, "015"), ([1], 2, "23"), (None, 1, "025"), ([2, 3], 9, "5"), ([0, 0], 1, "0")],
+        [
+            (None, None, "012345"),
+            ([3, 0], None, "015"),
+            ([1], 2, "23"),
+            (None, 1, "025"),
+            ([2, 3], 9, "5"),
+            ([0, 0], 1, "0"),
+        ],
     )
     def test_the_first_of_each_in_their_order(self, labels, count, chosen):
         source = ImageSet(Path("val"), list("abcd"), self.ITEMS)

@@ -27,7 +27,10 @@ class TestBatches:
     @pytest.mark.parametrize(
         "error",
         [
-            *(kind("why") for kind in (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, OverflowError)),
+            *(
+                kind("why")
+                for kind in (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, OverflowError)
+            ),
             *(KeyError("why"), struct.error("why"), zlib.error("why"), Image.DecompressionBombError("why")),
         ],
         ids=lambda error: type(error).__name__,
@@ -55,7 +58,10 @@ class TestBatches:
             ({}, {"batch_size": 10, "num_workers": 0, "pin_memory": False}),
             ({"batch_size": 2, "num_workers": 8}, {"batch_size": 2, "num_workers": 2, "pin_memory": False}),
             ({"batch_size": 1, "num_workers": 2}, {"batch_size": 1, "num_workers": 2, "pin_memory": False}),
-            ({"batch_size": 3, "num_workers": 2, "pin_memory": True}, {"batch_size": 3, "num_workers": 1, "pin_memory": True}),
+            (
+                {"batch_size": 3, "num_workers": 2, "pin_memory": True},
+                {"batch_size": 3, "num_workers": 1, "pin_memory": True},
+            ),
         ],
     )
     def test_no_more_workers_than_batches(self, source, given, asked, monkeypatch):
@@ -101,7 +107,14 @@ class TestOwnImages:
 
     def test_a_folder_of_images_a_file_and_several(self, flat, model):
         a, b = flat / "a.PNG", flat / "b.png"
-        for given, files in ((flat, [a, b]), (str(flat), [a, b]), (b, [b]), (str(b), [b]), ([b, str(a)], [b, a]), ((a,), [a])):
+        for given, files in (
+            (flat, [a, b]),
+            (str(flat), [a, b]),
+            (b, [b]),
+            (str(b), [b]),
+            ([b, str(a)], [b, a]),
+            ((a,), [a]),
+        ):
             images, targets = load_images(given, model)
             assert torch.equal(images, self.expected(model, *files))
             assert targets.tolist() == [-1] * len(files)
@@ -156,14 +169,18 @@ class TestPreprocessing:
             expected = [(grey / 255 - m) / s for m, s in zip(*(HALF if half else IMAGENET), strict=True)]
             torch.testing.assert_close(found, torch.tensor(expected)[:, None, None].expand(3, 9, 9))
 
-    @pytest.mark.parametrize(("pool", "size", "short"), [("cls", 383, 425), ("cls", 384, 384), ("cls", 385, 385), ("mean", 224, 256)])
+    @pytest.mark.parametrize(
+        ("pool", "size", "short"), [("cls", 383, 425), ("cls", 384, 384), ("cls", 385, 385), ("mean", 224, 256)]
+    )
     def test_the_short_side_of_native_images(self, pool, size, short):
         """A white bar at one edge of a long image shows how much the crop leaves out."""
         pixels = np.zeros((100, 400, 3), np.uint8)
         found = preprocessing("native", tiny_config(pool, img_size=size))(Image.fromarray(pixels))
         assert found.shape == (3, size, size)
         columns = np.broadcast_to(np.arange(short, dtype=np.uint8)[:, None, None], (short, short, 3))
-        found = preprocessing("native", tiny_config(pool, img_size=size))(Image.fromarray(np.ascontiguousarray(columns)))
+        found = preprocessing("native", tiny_config(pool, img_size=size))(
+            Image.fromarray(np.ascontiguousarray(columns))
+        )
         mean, deviation = (0.5, 0.5) if pool == "cls" else (IMAGENET[0][0], IMAGENET[1][0])
         first = round((float(found[0, 0, 0]) * deviation + mean) * 255)
         assert first == round((short - size) / 2) % 256, "the image is not resized, and cut at its middle"
@@ -204,7 +221,11 @@ class TestNames:
         assert safe_name(name) == safe
 
     def test_names_of_classes(self, image_folder, monkeypatch):
-        assert class_names("imagefolder", image_folder) == class_names("digits", image_folder) == open_folder(image_folder).classes
+        assert (
+            class_names("imagefolder", image_folder)
+            == class_names("digits", image_folder)
+            == open_folder(image_folder).classes
+        )
         with pytest.raises(UserError, match=r"nowhere: no folder of class folders; give --dataset_path$"):
             class_names("imagefolder", Path("nowhere"))
         asked = []

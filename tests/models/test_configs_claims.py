@@ -36,7 +36,7 @@ class TestConfigs:
 
     def test_a_config_is_made_of_any_mapping_and_does_not_change(self):
         config = tiny_config()
-        names = "patch_size img_size width depth num_heads mlp_dim num_classes pool".split()
+        names = ["patch_size", "img_size", "width", "depth", "num_heads", "mlp_dim", "num_classes", "pool"]
         assert list(config.to_dict()) == names
         assert Config.of({**config.to_dict(), "dropout": 0.1}) == config == Config.of(ConfigDict(config.to_dict()))
         assert Config.of(config) is config
@@ -47,7 +47,12 @@ class TestConfigs:
             Config.of({"width": 3})
 
     def test_tokens_are_the_cls_token_and_the_patches(self):
-        assert [CONFIGS[name].tokens for name in ("ViT-B_16", "ViT-B_32", "ViT-H_14", "MAE-digits")] == [197, 50, 257, 17]
+        assert [CONFIGS[name].tokens for name in ("ViT-B_16", "ViT-B_32", "ViT-H_14", "MAE-digits")] == [
+            197,
+            50,
+            257,
+            17,
+        ]
 
 
 @pytest.fixture
@@ -86,7 +91,13 @@ class TestDevices:
 
     @pytest.mark.parametrize(
         ("gpus", "name", "said"),
-        [(0, "cuda", "0 cuda"), (2, "cuda:2", "2 cuda"), (0, "cuda:0", "0 cuda"), (1, "mps", "0 mps"), (1, "cpu:1", "1 cpu")],
+        [
+            (0, "cuda", "0 cuda"),
+            (2, "cuda:2", "2 cuda"),
+            (0, "cuda:0", "0 cuda"),
+            (1, "mps", "0 mps"),
+            (1, "cpu:1", "1 cpu"),
+        ],
     )
     def test_what_is_not_there(self, machine, gpus, name, said):
         machine(gpus)
@@ -113,7 +124,13 @@ class TestDevices:
 
     @pytest.mark.parametrize(
         ("device", "capability", "lacks"),
-        [("cuda", (7, 5), True), ("cuda", (8, 0), False), ("cuda", (9, 0), False), ("cpu", (8, 0), True), ("mps", (8, 0), True)],
+        [
+            ("cuda", (7, 5), True),
+            ("cuda", (8, 0), False),
+            ("cuda", (9, 0), False),
+            ("cpu", (8, 0), True),
+            ("mps", (8, 0), True),
+        ],
     )
     def test_tf32_needs_ampere(self, machine, device, capability, lacks, precision):
         machine(1, capability=capability)
@@ -249,7 +266,11 @@ class TestPrecisionOfModules:
     @pytest.mark.parametrize("pool", ["cls", "mean"])
     def test_bfloat16_is_for_the_blocks_products_alone(self, pool):
         model = random_model(tiny_config(pool))
-        for dtype, rest in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64), (torch.float32, torch.float32)):
+        for dtype, rest in (
+            (torch.bfloat16, torch.float32),
+            (torch.float64, torch.float64),
+            (torch.float32, torch.float32),
+        ):
             assert model.set_dtype(dtype) is model
             assert model.dtype == rest
             for name, parameter in model.named_parameters():

@@ -49,7 +49,13 @@ class TestFile:
 
     @pytest.mark.parametrize(
         "content",
-        ['{"job": "ja", "settings": {}}', '{"settings": {}, "versions": {}}', '{"job": "ja", "versions": {}}', "3", "{"],
+        [
+            '{"job": "ja", "settings": {}}',
+            '{"settings": {}, "versions": {}}',
+            '{"job": "ja", "versions": {}}',
+            "3",
+            "{",
+        ],
     )
     def test_what_is_none_says_what_to_do(self, tmp_path, content):
         (tmp_path / "a").write_text(content)

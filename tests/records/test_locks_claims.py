@@ -90,7 +90,9 @@ class TestFaults:
 
     @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
     @pytest.mark.parametrize("from_call", [1, 2, 3])
-    def test_a_file_system_without_locks_is_written_all_the_same(self, tmp_path, monkeypatch, number, from_call, recwarn):
+    def test_a_file_system_without_locks_is_written_all_the_same(
+        self, tmp_path, monkeypatch, number, from_call, recwarn
+    ):
         monkeypatch.setattr("fcntl.lockf", failing(number, from_call))
         locks = Locks(tmp_path, "all", [1])
         with locks.settings():
@@ -102,6 +104,6 @@ class TestFaults:
     @pytest.mark.parametrize("from_call", [1, 2, 3])
     def test_other_errors_are_not_passed_over(self, tmp_path, monkeypatch, from_call):
         monkeypatch.setattr("fcntl.lockf", failing(errno.EIO, from_call))
-        with pytest.raises(OSError, match=os.strerror(errno.EIO)):  # noqa: SIM117
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
             with Locks(tmp_path, "all", [1]).settings():
                 pass

@@ -141,7 +141,9 @@ class TestClass:
 
     def test_the_authors_are_joined_by_position(self, file):
         write(file, {"ja": [[1, 2]]}, {"ja": [[3, 4]]}, {"ja": [[5, 6]]})
-        with pytest.warns(UserWarning, match=f"^{re.escape(str(file))}: its records name no images; they are joined by position$"):
+        with pytest.warns(
+            UserWarning, match=f"^{re.escape(str(file))}: its records name no images; they are joined by position$"
+        ):
             found = read_class(file, 3, self.IMAGES, lambda record: "")
         assert found == {"a": {"ja": [[1], [2]]}, "b": {"ja": [[3], [4]]}, "c": {"ja": [[5], [6]]}}
         assert fault(read_class, file, 3, ["a", "b"], lambda record: "") == (
@@ -183,7 +185,10 @@ class TestReleased:
                 {"base": [0.5], "base_label": [3], "remove": 0.25, "remove_label": 1},
                 [{"original": 0.5, "original_label": 3, "remove": 0.25, "remove_label": 1}],
             ),
-            ({"base": [2, 3], "original": 0.5, "remove": 0.25}, [{"base": [[2], [3]], "original": 0.5, "remove": 0.25}]),
+            (
+                {"base": [2, 3], "original": 0.5, "remove": 0.25},
+                [{"base": [[2], [3]], "original": 0.5, "remove": 0.25}],
+            ),
             ({"base": [2, 3], "base_label": 4}, [{"base": [[2], [3]], "base_label": 4}]),
             ({"remove": [0.25]}, [{"remove": 0.25}]),
         ],

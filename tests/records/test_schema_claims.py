@@ -11,27 +11,31 @@ from neuronpath.records.schema import EDITED, KEYS, METHODS, MOST_UNITS, OPERATI
 SIZES = tiny_config(depth=2, mlp_dim=5, num_classes=3)
 INDEX = ([0, 2], [3, -1, 1.0, True, "1", None, [1]])
 NUMBER = ([0, -1, 0.5, 1e308, 2**1000], ["1", None, [1], float("inf"), float("-inf"), float("nan"), 10**400])
-LISTS = [[[0], [4]], [[1, 0], [2, 3]]], [
-    [[0]],
-    [[0], [1], [2]],
-    [[0], []],
-    [[0], [5]],
-    [[0], [-1]],
-    [[0], [1, 1]],
-    [[0], [True]],
-    [[0], [1.0]],
-    [0, 1],
-    [[0], 1],
-    "01",
-    None,
-]
+LISTS = (
+    [[[0], [4]], [[1, 0], [2, 3]]],
+    [
+        [[0]],
+        [[0], [1], [2]],
+        [[0], []],
+        [[0], [5]],
+        [[0], [-1]],
+        [[0], [1, 1]],
+        [[0], [True]],
+        [[0], [1.0]],
+        [0, 1],
+        [[0], 1],
+        "01",
+        None,
+    ],
+)
 LAYERS = ([[0, 0.5], [-1, 1e9]], [[0], [0, 1, 2], [0, "1"], [0, None], 0, None, {}])
 PATH_SAYS = "2 lists of distinct neurons, each 0 to 4"
 #: By key: what is said, values that are sound, and values that are not.
 VALUES = {
     **dict.fromkeys(("image", "method"), ("text", ["", "a"], [None, 1, ["a"]])),
     **dict.fromkeys(
-        ("label", "pred", "original_label", "remove_label", "enhance_label", "prune_label"), ("one of 3 classes", *INDEX)
+        ("label", "pred", "original_label", "remove_label", "enhance_label", "prune_label"),
+        ("one of 3 classes", *INDEX),
     ),
     **dict.fromkeys(
         ("prob", "ja_score", "base_score", "score", "original", "remove", "enhance", "prune"), ("a number", *NUMBER)
@@ -73,18 +77,18 @@ class TestValues:
 
 
 class TestWriters:
+    JOINT = ("pred", "prob", "ja", "ja_score", "ja_act", "base", "base_score", "base_act", "margin")
     EDIT = ("pred", "prob", "method", "path", "original", "original_label")
 
     @pytest.mark.parametrize(
         ("writers", "keys"),
         [
             ((), ("pred", "prob")),
-            (("joint_attr",), "pred prob ja ja_score ja_act base base_score base_act margin".split()),
-            (("influence_pattern",), "pred prob path score margin".split()),
+            (("joint_attr",), JOINT),
+            (("influence_pattern",), ["pred", "prob", "path", "score", "margin"]),
             (
                 ("joint_attr", "shortlist", "auto"),
-                "pred prob ja ja_score ja_act base base_score base_act margin search_rank search_scored search_stopped "
-                "nodes converged".split(),
+                (*JOINT, "search_rank", "search_scored", "search_stopped", "nodes", "converged"),
             ),
             (("edit", "remove"), (*EDIT, "remove", "remove_label")),
             (("edit", "enhance"), (*EDIT, "enhance", "enhance_label")),
@@ -102,7 +106,15 @@ class TestWriters:
     def test_methods_are_the_papers_in_its_order(self):
         rows = [
             ("base", "Activation", "activation path", "ja", "base", "base_score", "#D55E00"),
-            ("influence_pattern", "Influence Pattern", "influence pattern", "influence_pattern", "path", "score", "#009E73"),
+            (
+                "influence_pattern",
+                "Influence Pattern",
+                "influence pattern",
+                "influence_pattern",
+                "path",
+                "score",
+                "#009E73",
+            ),
             ("ja", "Neuron Path", "neuron path", "ja", "ja", "ja_score", "#0072B2"),
             ("random", "Matched control", "matched control", "ja", "ja", "", "#7F7F7F"),
         ]

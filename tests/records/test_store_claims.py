@@ -1,5 +1,6 @@
 """The store: the bytes on the disk, when they are there, and what each refusal says."""
 
+import io
 import json
 import os
 import warnings
@@ -62,7 +63,7 @@ class TestDisk:
             monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number), working.read_bytes())))
             found.write(ITEMS[0], {"image": ITEMS[0].image})
             assert synced == []
-            before = os.stat(working).st_ino
+            before = working.stat().st_ino
             found.write(ITEMS[1], {"image": ITEMS[1].image})
         ((state, content),) = synced
         assert (state.st_ino, content.count(b"\n")) == (before, 2)
@@ -72,7 +73,7 @@ class TestDisk:
         """Of a file that takes 9 bytes at a time, and then no more."""
         sizes = []
 
-        class Slow(type(open(os.devnull, "ab", buffering=0))):
+        class Slow(io.FileIO):
             def write(self, data):
                 sizes.append(len(data))
                 if len(sizes) > 8:
@@ -98,7 +99,9 @@ class TestDisk:
         assert file.read_text() == '{"image": "ä/0.png", "label": 0}\n'
 
     def test_a_torn_or_strange_list_of_skipped_images_is_mended(self, tmp_path):
-        (tmp_path / "all.skipped.jsonl").write_text('{"image": "z", "label": 9}\n3\n{"image": "ä/0.png", "label": 0}\n{')
+        (tmp_path / "all.skipped.jsonl").write_text(
+            '{"image": "z", "label": 9}\n3\n{"image": "ä/0.png", "label": 0}\n{'
+        )
         with store(tmp_path) as found:
             file = found.write_skipped([])
         assert file.read_text() == '{"image": "z", "label": 9}\n'
@@ -149,7 +152,8 @@ class TestRefusals:
         other, file = Args("ja", {"m": 4}), done / "all.args.json"
         elsewhere = "choose another --output_dir or --output_prefix"
         assert refusal(done, args=other) == (
-            f"{file}: its records were made with other settings (m 20 → 4); {elsewhere}, or replace them with --overwrite"
+            f"{file}: its records were made with other settings (m 20 → 4); {elsewhere}, "
+            "or replace them with --overwrite"
         )
         assert refusal(done, ITEMS[2:], args=other, overwrite=True) == (
             f"{file}: label 0, not in this run, has other settings (m 20 → 4); cover them too or {elsewhere}"

@@ -90,7 +90,9 @@ class TestReproduce:
                 more += f" --ja_path @/r/ja_top5/{model}"
                 out.append(self.extraction(f"topK/{MANIPULATION}/ViT/edit", job, *common_of, more))
         similar = f"--results @/r/ja/{model} --dataset_path {where} --output_dir @/r/similarity/{model}"
-        out.append(f"python @/experiments/similarity/pair-sim.py {similar} --model_type {model} --pretrain_weight {file}")
+        out.append(
+            f"python @/experiments/similarity/pair-sim.py {similar} --model_type {model} --pretrain_weight {file}"
+        )
         return [*out, f"python @/experiments/similarity/paper-plot.py {similar}{classes}"]
 
     def test_the_papers_models_by_default(self, checkout):
@@ -136,7 +138,9 @@ class TestReproduce:
         assert f"--results @/results/{folder} " in table
         given = {"CKPT": "@/elsewhere", "DATASET_PATH": "@/images", "IMAGES_PER_CLASS": "2", "QUADRATURE": "right"}
         given = {key: value.replace("@", str(checkout.root)) for key, value in given.items()}
-        found = checkout.run("scripts/reproduce.sh", *smoke, MODELS="MAE-digits", STEPS="7", LAUNCH="python -u", **given)
+        found = checkout.run(
+            "scripts/reproduce.sh", *smoke, MODELS="MAE-digits", STEPS="7", LAUNCH="python -u", **given
+        )
         check, search = (next(line for line in found if name in line) for name in ("check.py", "joint_attr_mae.py"))
         assert search.startswith("python -u @/path/joint_attr_mae.py ")
         for line in (check, search):
@@ -204,7 +208,10 @@ class TestEdits:
         )
         assert "--results /r --models a.b " in table
         first, *_ = checkout.run(f"{MANIPULATION}/ViT/scripts/edit_logits.sh", MODEL_TYPE="ViT-B_32", **given)
-        assert "--model_type ViT-B_32 --influence_pattern_path /r/influence_pattern/ViT-B_32 --ja_path /r/ja/ViT-B_32" in first
+        assert (
+            "--model_type ViT-B_32 --influence_pattern_path /r/influence_pattern/ViT-B_32 --ja_path /r/ja/ViT-B_32"
+            in first
+        )
         first, *_ = checkout.run(f"{MANIPULATION}/ViT/scripts/edit_logits.sh", IMAGES_PER_CLASS="3")
         assert "--images_per_class 3 --dataset digits" in first
 
@@ -235,7 +242,7 @@ class TestEdits:
         assert "edit.py --overwrite --edit_operation prune" in whole
         assert "--depth_prune" not in whole
         assert "edit.py --edit_operation prune" in three
-        assert f"--depth_prune 3 --images_per_class 10 --dataset digits" in three
+        assert "--depth_prune 3 --images_per_class 10 --dataset digits" in three
         assert three.endswith(f"--ja_path /ja --output_dir @/{out}")
 
 
@@ -247,8 +254,8 @@ class TestSetup:
         real = f"""#!/bin/sh
 printf '%s\\n' "${{0##*/}} $*" >> "$LOG"
 case "$1 $2" in
-"-c "*) exec {sys.executable} -c "import sys; sys.version_info = ${{VERSION:-(3, 12)}}; $2" ;;
-"-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/pip; echo 'PATH=$PWD/.venv/bin:$PATH' > .venv/bin/activate ;;
+"-c "*) exec "{sys.executable}" -c "import sys; sys.version_info = ${{VERSION:-(3, 12)}}; $2" ;;
+"-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo 'PATH=$PWD/.venv/bin:$PATH' > .venv/bin/activate ;;
 "-m pip") case "$*" in *"${{FAILS:-nothing}}"*) exit 1 ;; esac ;;
 esac
 """
@@ -292,10 +299,16 @@ esac
             assert fault(setup) == said
 
     def test_enter_takes_the_environment_that_is_active_and_else_its_own(self, setup, tmp_path):
-        (setup.root / "use.sh").write_text(f'source {setup.root}/scripts/setup.sh --enter; echo "${{MARK:-none}} $PWD"\n')
+        (setup.root / "use.sh").write_text(
+            f'source {setup.root}/scripts/setup.sh --enter; echo "${{MARK:-none}} $PWD"\n'
+        )
         (setup.root / ".venv/bin").mkdir(parents=True)
         (setup.root / ".venv/bin/activate").write_text("MARK=own\n")
-        for active, mark in (({}, "none"), ({"VIRTUAL_ENV": ""}, "own"), ({"VIRTUAL_ENV": "", "CONDA_PREFIX": "/c"}, "none")):
+        for active, mark in (
+            ({}, "none"),
+            ({"VIRTUAL_ENV": ""}, "own"),
+            ({"VIRTUAL_ENV": "", "CONDA_PREFIX": "/c"}, "none"),
+        ):
             assert setup.run("use.sh", cwd=tmp_path, **active) == []
             assert setup.found.stdout.split() == [mark, str(tmp_path)]
         shutil.rmtree(setup.root / ".venv")
@@ -318,7 +331,11 @@ esac
         [
             ([], "not long", "-n auto --dist loadfile"),
             (["--all"], "", ""),
-            (["--coverage"], "not long", "-n auto --dist loadfile --cov=neuronpath --cov-report=term-missing:skip-covered"),
+            (
+                ["--coverage"],
+                "not long",
+                "-n auto --dist loadfile --cov=neuronpath --cov-report=term-missing:skip-covered",
+            ),
             (["--coverage", "--all"], "", "--cov=neuronpath --cov-report=term-missing:skip-covered"),
         ],
     )
@@ -340,7 +357,9 @@ esac
 class TestOthers:
     def test_the_matrix_of_pythons_and_packages(self, checkout):
         checkout.command("uv")
-        folders = [f".venv-matrix/{v}-{kind}" for v in ("3.10", "3.11", "3.12", "3.13") for kind in ("pinned", "oldest")]
+        folders = [
+            f".venv-matrix/{v}-{kind}" for v in ("3.10", "3.11", "3.12", "3.13") for kind in ("pinned", "oldest")
+        ]
         for folder in folders:
             checkout.touch(f"{folder}/bin/python")
             shutil.copy(checkout.bin / "python", checkout.root / folder / "bin/python")
