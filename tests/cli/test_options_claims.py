@@ -179,6 +179,10 @@ class TestValues:
             with pytest.raises(UserError, match=f"--{name}: must be"):
                 self.value(name, BAD[name])
 
+    @pytest.mark.parametrize("name", ["results", "output_dir", "dataset_path", "pretrain_weight"])
+    def test_paths_of_what_reads_records(self, name):
+        assert self.value(name, "a", records_parser()) == Path("a")
+
     def test_methods_are_those_of_the_command(self):
         assert self.value("method", "base", records_parser()) == "base"
         with pytest.raises(UserError, match="--method"):

@@ -60,14 +60,23 @@ class TestDisk:
             for file in done.iterdir():
                 file.unlink()
         with store(done, ITEMS[:2], overwrite=overwrite, labels=(0, 2)) as found:
-            monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number), working.read_bytes())))
+            monkeypatch.setattr(os, "fsync", lambda n: synced.append((n, os.fstat(n), working.read_bytes())))
             found.write(ITEMS[0], {"image": ITEMS[0].image})
             assert synced == []
             before = working.stat().st_ino
             found.write(ITEMS[1], {"image": ITEMS[1].image})
-        ((state, content),) = synced
+            ((number, state, content),) = synced
+            with pytest.raises(OSError, match="Bad file"):  # a thousand labels need no thousand open files
+                os.fstat(number)
         assert (state.st_ino, content.count(b"\n")) == (before, 2)
         assert not (done / "all-0.rlt.jsonl.partial").exists()
+
+    def test_a_class_whose_last_image_is_skipped_is_complete_too(self, done):
+        with store(done, ITEMS[:2], overwrite=True, labels=(0, 2)) as found:
+            found.write(ITEMS[0], {"image": ITEMS[0].image})
+            found.skip(ITEMS[1])
+            assert (done / "all-0.rlt.jsonl").read_text() == '{"image": "ä/0.png"}\n'
+            assert not (done / "all-0.rlt.jsonl.partial").exists()
 
     def test_a_cut_write_is_gone_on_with_and_a_failed_one_taken_back(self, tmp_path, monkeypatch):
         """Of a file that takes 9 bytes at a time, and then no more."""
