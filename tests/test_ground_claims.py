@@ -1,6 +1,7 @@
 """What stands below every wing: errors in one line, files whole or not at all, signals in good order."""
 
 import errno
+import importlib
 import importlib.util
 import os
 import shutil
@@ -162,6 +163,27 @@ class TestFiles:
         assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "old"}
 
 
+PUBLIC = {
+    "": "Exhaustive HeadError InfluencePath Layer NeuronPath NonFiniteError Quadrature Shortlist UserError "
+    "VisionTransformer activation_path edit enhance find_path find_path_auto gain influence_path load load_images "
+    "remove score_path",
+    ".records": "Args EDITED KEYS METHODS OPERATIONS Store args_file check_record keys_of label_file label_files "
+    "read_label read_results",
+    ".cli": "Parser Report Share command share",
+    ".data": "Batch ImageSet batches class_names find_label load_images open_dataset preprocessing write_images",
+    ".models": "Block CONFIGS Config HeadError VisionTransformer load save sha256",
+}
+
+
+@pytest.mark.parametrize("wing", PUBLIC)
+def test_public_names(wing):
+    module = importlib.import_module(f"neuronpath{wing}")
+    assert sorted(module.__all__) == PUBLIC[wing].split()
+    for name in module.__all__:
+        found = getattr(module, name)
+        assert getattr(found, "__name__", name) == name
+
+
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
@@ -170,7 +192,9 @@ class TestInterrupts:
     def handlers(self):
         """Whatever happens, this process's own are there again."""
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        yield before
+        for number in before:
+            signal.signal(number, lambda *_: pytest.fail("nobody answers the signal"))
+        yield {number: signal.getsignal(number) for number in before}
         for number, handler in before.items():
             signal.signal(number, handler)
 

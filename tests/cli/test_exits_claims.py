@@ -100,7 +100,11 @@ def test_signals_interrupt_it(number, capsys):
         signal.raise_signal(number)
         return Report("it goes on")
 
-    assert ended(main, capsys) == (130, "", f"job.py: interrupted; {RESUME}\n")
+    before = signal.signal(number, lambda *_: pytest.fail("nobody answers the signal"))
+    try:
+        assert ended(main, capsys) == (130, "", f"job.py: interrupted; {RESUME}\n")
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path, monkeypatch, capsys):

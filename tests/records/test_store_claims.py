@@ -71,6 +71,24 @@ class TestDisk:
         assert (state.st_ino, content.count(b"\n")) == (before, 2)
         assert not (done / "all-0.rlt.jsonl.partial").exists()
 
+    def test_records_come_into_order_in_a_new_file(self, tmp_path, monkeypatch):
+        """What fails then leaves all of them as they were."""
+        calls = []
+
+        def fsync(number):
+            calls.append(number)
+            if len(calls) == 2:
+                raise OSError(28, "No space left on device")
+
+        fill(tmp_path, ITEMS[1:2])
+        monkeypatch.setattr(os, "fsync", fsync)
+        with store(tmp_path, ITEMS[:2]) as found, pytest.raises(OSError, match="No space"):
+            found.write(ITEMS[0], {"image": ITEMS[0].image})
+        file = tmp_path / "all-0.rlt.jsonl"
+        assert file.read_text() == '{"image": "ä/1.png", "label": 0}\n{"image": "ä/0.png"}\n'
+        store(tmp_path, ITEMS[:2]).close()
+        assert file.read_text() == '{"image": "ä/0.png"}\n{"image": "ä/1.png", "label": 0}\n'
+
     def test_a_class_whose_last_image_is_skipped_is_complete_too(self, done):
         with store(done, ITEMS[:2], overwrite=True, labels=(0, 2)) as found:
             found.write(ITEMS[0], {"image": ITEMS[0].image})

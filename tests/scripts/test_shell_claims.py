@@ -353,6 +353,13 @@ esac
             ["python", "-m", "pytest", "-m", *marks.split(), *more.split(), "-k", "x"],
         ]
 
+    def test_a_fault_that_lint_finds_stops_the_tests(self, setup):
+        setup.run("use.sh", "test")
+        for name in ("ruff", "lint-imports", "mypy"):
+            setup.command(name)
+        found = setup.run("scripts/test.sh", FAILS="format --check", code=1)
+        assert found == ["ruff check .", "ruff format --check ."]
+
 
 class TestOthers:
     def test_the_matrix_of_pythons_and_packages(self, checkout):
