@@ -215,8 +215,11 @@ class TestInterrupts:
                     done.append("inner")
                 done.append("outer")
             assert done == ["inner", "outer"]
-            with interrupts.held():
-                done.append("answered once")
+            try:
+                with interrupts.held():
+                    done.append("held anew")
+            except KeyboardInterrupt:
+                pytest.fail("one signal is answered twice")
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(number)
 

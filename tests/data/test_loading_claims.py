@@ -1,5 +1,6 @@
 """Batches, and a user's own images as tensors."""
 
+import signal
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from neuronpath.data.names import class_names, find_label, listing, safe_name
 from neuronpath.data.preprocessing import HALF, IMAGENET, paper_half, preprocessing
 from neuronpath.errors import UserError
 from neuronpath.files import DATASETS, Item
+from neuronpath.interrupts import as_keyboard_interrupt
 
 
 class TestBatches:
@@ -71,6 +73,15 @@ class TestBatches:
         assert {name: found[name] for name in asked} == asked
         assert not found.get("shuffle")
         assert not found.get("drop_last")
+
+    def test_processes_that_load_leave_signals_to_the_main_one(self, source):
+        def transform(image):
+            answers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+            return torch.tensor([answers == [signal.SIG_IGN, signal.SIG_DFL]])
+
+        with as_keyboard_interrupt():
+            (batch,) = batches(source, source.items[:1], transform, num_workers=1)
+        assert batch.images.all()
 
     def test_pinning_takes_the_images(self):
         class Images:

@@ -78,7 +78,7 @@ class TestFile:
 
 class TestDifferences:
     OLD = {"a": 1, "b": 2, "c": None, "d": [1]}  # noqa: RUF012
-    NEW = {"e": 0, "a": 1, "b": 3, "d": [2]}  # noqa: RUF012
+    NEW = {"e": 0, "d": [2], "b": 3, "a": 1}  # noqa: RUF012
 
     def test_they_are_said_in_order_the_old_value_first(self):
         assert differences(self.OLD, self.NEW) == "b 2 → 3, d [1] → [2], e None → 0"
@@ -87,7 +87,7 @@ class TestDifferences:
 
     def test_what_only_one_of_both_has_is_none_where_it_is_not_asked_for(self):
         assert shared_differences(self.OLD, self.NEW) == "b 2 → 3, d [1] → [2]"
-        assert shared_differences(self.NEW, self.OLD) == "b 3 → 2, d [2] → [1]"
+        assert shared_differences(self.NEW, self.OLD) == "d [2] → [1], b 3 → 2"
 
     @pytest.mark.parametrize(("length", "shown"), [(63, "a" * 63), (64, "a" * 12 + "…"), (99, "a" * 12 + "…")])
     def test_digests_are_shortened(self, length, shown):

@@ -134,7 +134,8 @@ class TestDisk:
         assert file.read_text() == '{"image": "z", "label": 9}\n'
 
     def test_what_is_pending_and_what_was_there(self, done):
-        (done / "all-0.rlt.jsonl").write_text('{"image": "ä/1.png"}\n')
+        (done / "all-0.rlt.jsonl").write_text('{"image": "ä/1.png"}\n')  # that tells no label
+        (done / "all-2.rlt.jsonl").write_text('{"image": "b/0.png"}\n')
         told = []
         with store(done, ITEMS[:1], earlier=told.append) as found:
             assert found.pending == ITEMS[:1]
