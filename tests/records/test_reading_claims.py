@@ -151,6 +151,10 @@ class TestClass:
             "give the same images"
         )
 
+    @pytest.mark.parametrize("count", [1, 2, 4])
+    def test_the_authors_of_another_count_are_not_joined(self, count):
+        assert f"here: its {count} records name no images" in fault(join, [{}] * count, self.IMAGES, "here")
+
     @pytest.mark.parametrize(
         ("records", "said"),
         [
