@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" test
 
-marks="not long" workers="-n auto --dist loadfile" coverage="" # files side by side; the long tests share folders
+marks="not long" workers="-n auto --dist loadfile --no-loadscope-reorder" coverage="" # files side by side; the long tests share folders
 while [[ ${1:-} == --all || ${1:-} == --coverage ]]; do
     case $1 in
     --all) marks="" workers="" ;;

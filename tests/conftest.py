@@ -14,6 +14,14 @@ from neuronpath.runs.pruning import TopKEdit
 torch.set_num_threads(1)  # the models are tiny: threads would cost more than they give
 
 
+#: The files that take longest come first, so that no process is left alone with one at the end.
+SLOWEST = ("test_reproduce.py", "test_digits.py", "test_wheel.py", "test_exits.py", "test_processes.py")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
     """A tiny ViT in the public `.npz` layout."""
