@@ -20,6 +20,16 @@ def write_args(folder: Path, job_name: str = "joint_attr", **made_with) -> None:
     (folder / "imgnet_all.args.json").write_text(json.dumps(args))
 
 
+def write_folder(folder: Path, found: dict[int, list[dict]], **made_with) -> None:
+    """Records by label, images numbered, with an args.json where there are settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for label, several in found.items():
+        lines = [{"image": f"{label}/{i}", **record} for i, record in enumerate(several)]
+        write_lines(folder / f"imgnet_all-{label}.rlt.jsonl", lines)
+    if made_with:
+        write_args(folder, **made_with)
+
+
 def write_paths(folder: Path, key: str = "ja", k: int = 1, units: int = 28, seed: int = 0) -> dict:
     """Records with a random path of its own for every image, as little as edits need; the paths by image."""
     paths = random_path(tiny_config(mlp_dim=units), 6, k, len(IMAGES), seed)

@@ -1,9 +1,9 @@
 """The paper's table as a whole: its measures, and the text of a small one."""
 
-import json
 from pathlib import Path
 
 import pytest
+from made import write_folder
 
 from neuronpath.analysis.results import Results
 from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results, table
@@ -59,17 +59,6 @@ def test_the_papers_figures():
     }
 
 
-def write(root: Path, job: str, model: str, records: dict[int, list[dict]], **settings) -> None:
-    folder = root / job / model
-    folder.mkdir(parents=True, exist_ok=True)
-    for label, found in records.items():
-        lines = [json.dumps({"image": f"{label}/{i}", **record}) + "\n" for i, record in enumerate(found)]
-        (folder / f"imgnet_all-{label}.rlt.jsonl").write_text("".join(lines))
-    if settings:
-        text = json.dumps({"job": job, "settings": settings, "versions": {}})
-        (folder / "imgnet_all.args.json").write_text(text)
-
-
 def edited(label: int, original: float, remove: float, enhance: float, *right: bool) -> dict:
     found = {"original": original, "remove": remove, "enhance": enhance}
     pairs = zip(found, right, strict=True)
@@ -81,13 +70,15 @@ def root(tmp_path) -> Path:
     """Classes of one image: values without intervals, which can be told by heart."""
     scores = {label: [{"ja_score": 0.25 + label, "base_score": 0.0}] for label in (0, 1)}
     made = {"quadrature": "right", "ig_total_step": 20, "model_img_size": 224, "preprocess": "paper"}
-    write(tmp_path, "ja", "ViT-B_16", scores, **made)
-    write(tmp_path, "influence_pattern", "ViT-B_16", {0: [{"score": 0.125}]}, quadrature="left", ig_total_step=20)
+    write_folder(tmp_path / "ja" / "ViT-B_16", scores, **made)
+    write_folder(
+        tmp_path / "influence_pattern" / "ViT-B_16", {0: [{"score": 0.125}]}, quadrature="left", ig_total_step=20
+    )
     ja = {0: [edited(0, 0.5, 0.25, 0.75, True, False, True)], 1: [edited(1, 0.25, 0.25, 0.5, False, False, True)]}
     base = {0: [edited(0, 0.5, 0.5, 0.5, True, True, True)], 1: [edited(1, 0.0, 0.25, 0.5, False, False, False)]}
-    write(tmp_path, "edit/remove_enhance/ja", "ViT-B_16", ja)
-    write(tmp_path, "edit/remove_enhance/base", "ViT-B_16", base)
-    write(tmp_path, "ja", "mine", {0: [{"ja_score": -0.5, "base_score": 0.0}]})
+    write_folder(tmp_path / "edit/remove_enhance/ja" / "ViT-B_16", ja)
+    write_folder(tmp_path / "edit/remove_enhance/base" / "ViT-B_16", base)
+    write_folder(tmp_path / "ja" / "mine", {0: [{"ja_score": -0.5, "base_score": 0.0}]})
     return tmp_path
 
 

@@ -1,10 +1,10 @@
 """The figures of edits, read off: boxes, points, intervals, the paper's figures, axes, legend and caption."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made import write_folder
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
@@ -16,17 +16,6 @@ from neuronpath.figures.edits import accuracy_deviation, of_head, probability_de
 COLOURS = {"base": "#D55E00", "influence_pattern": "#009E73", "ja": "#0072B2", "random": "#7F7F7F"}
 NAMES = ["Activation", "Influence Pattern", "Neuron Path", "Matched control"]
 PLACES = {4: [-0.315, -0.105, 0.105, 0.315], 3: [-0.21, 0, 0.21]}  # of the methods around their model
-
-
-def write(root: Path, job: str, model: str, records: dict[int, list[dict]], **settings) -> None:
-    folder = root / job / model
-    folder.mkdir(parents=True, exist_ok=True)
-    for label, found in records.items():
-        lines = [json.dumps({"image": f"{label}/{i}", **record}) + "\n" for i, record in enumerate(found)]
-        (folder / f"imgnet_all-{label}.rlt.jsonl").write_text("".join(lines))
-    if settings:
-        text = json.dumps({"job": "joint_attr", "settings": settings, "versions": {}})
-        (folder / "imgnet_all.args.json").write_text(text)
 
 
 def edited(label: int, ratio: float, original: float = 0.5, right=(True, True, True)) -> dict:
@@ -42,7 +31,7 @@ def write_edits(root: Path, model: str, *methods: str, classes: int = 5) -> None
             label: [edited(label, 0.5 + 0.1 * m + 0.01 * label, right=(True, i < 2 - (m == 2), True)) for i in range(3)]
             for label in range(classes)
         }
-        write(root, f"edit/remove_enhance/{method}", model, records)
+        write_folder(root / f"edit/remove_enhance/{method}" / model, records)
 
 
 def results(root: Path) -> Results:
@@ -150,8 +139,10 @@ class TestProbabilityDeviation:
 
     def test_what_is_left_out_is_the_most_of_any_model_and_named(self, tmp_path):
         write_edits(tmp_path, "a", "ja")
-        write(tmp_path, "edit/remove_enhance/ja", "a", {0: [edited(0, 0.5, 0.0), edited(0, 0.5)], 1: [edited(1, 1, 0)]})
-        write(tmp_path, "edit/remove_enhance/base", "a", {0: [edited(0, 0.5, 0.0)]})
+        write_folder(
+            tmp_path / "edit/remove_enhance/ja" / "a", {0: [edited(0, 0.5, 0.0), edited(0, 0.5)], 1: [edited(1, 1, 0)]}
+        )
+        write_folder(tmp_path / "edit/remove_enhance/base" / "a", {0: [edited(0, 0.5, 0.0)]})
         figure = probability_deviation(results(tmp_path), ["a"])
         words = " Up to 2 images of a model, whose p(original) is 0, are left out."
         assert caption(figure) == PROBABILITY + words
@@ -168,7 +159,9 @@ class TestProbabilityDeviation:
         ],
     )
     def test_the_axis_is_logarithmic_where_a_ratio_is_ten_times_another(self, tmp_path, ratios, scale, subs):
-        write(tmp_path, "edit/remove_enhance/ja", "a", {label: [edited(label, r)] for label, r in enumerate(ratios)})
+        write_folder(
+            tmp_path / "edit/remove_enhance/ja" / "a", {label: [edited(label, r)] for label, r in enumerate(ratios)}
+        )
         panel = probability_deviation(results(tmp_path), ["a"]).axes[0]
         assert panel.get_yscale() == scale
         if subs:
@@ -182,8 +175,8 @@ class TestProbabilityDeviation:
 
     def test_records_made_otherwise_are_said(self, tmp_path):
         write_edits(tmp_path, "a")
-        write(tmp_path, "edit/remove_enhance/ja", "a", {}, preprocess="native")
-        write(tmp_path, "edit/remove_enhance/random", "a", {}, preprocess="paper")
+        write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {}, preprocess="native")
+        write_folder(tmp_path / "edit/remove_enhance/random" / "a", {}, preprocess="paper")
         words = " Not all alike: a in edit/remove_enhance/random: preprocess native → paper."
         assert caption(probability_deviation(results(tmp_path), ["a"])) == PROBABILITY + words
         found = table(results(tmp_path), ["a"], ["accuracy"])
@@ -249,12 +242,12 @@ class TestAccuracyDeviation:
         assert legend(alone) == NAMES[:3]
 
     def test_small_changes_are_shown_between_minus_and_plus_a_point_at_least(self, tmp_path):
-        write(tmp_path, "edit/remove_enhance/ja", "a", {0: [edited(0, 0.9), edited(0, 0.8)]})
+        write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {0: [edited(0, 0.9), edited(0, 0.8)]})
         _, figure = self.draw(tmp_path, "a")
         assert figure.axes[0].get_ylim() == (-1, 1)
 
     def test_an_interval_that_is_none_is_a_dot_alone(self, tmp_path):
-        write(tmp_path, "edit/remove_enhance/ja", "a", {0: [edited(0, 0.9, right=(True, False, True))]})
+        write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {0: [edited(0, 0.9, right=(True, False, True))]})
         _, figure = self.draw(tmp_path, "a")
         (bar,) = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
         assert bar.get_segments()[0][:, 1].tolist() == [-100, -100]
@@ -266,7 +259,7 @@ class TestAccuracyDeviation:
 )
 def test_a_model_is_of_the_head_that_its_settings_say_or_else_its_name(tmp_path, settings, pool):
     for model in ("x", "MAE-y"):
-        write(tmp_path, "ja", model, {0: [{"ja_score": 1, "base_score": 0}]}, **settings.get(model, {}))
+        write_folder(tmp_path / "ja" / model, {0: [{"ja_score": 1, "base_score": 0}]}, **settings.get(model, {}))
     found = {head: of_head(results(tmp_path), ["x", "MAE-y"], head) for head in ("mean",)}
     assert found["mean"] == (["x", "MAE-y"] if pool == "mean" else ["MAE-y"])
     with pytest.raises(UserError) as e:

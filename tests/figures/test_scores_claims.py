@@ -1,10 +1,10 @@
 """The figures of scores, read off: every artist's place and colour, axes, titles, legend and caption."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made import write_folder
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from scipy.stats import gaussian_kde
@@ -18,25 +18,15 @@ BASE = {0: [0.01, 0.03, -0.02], 3: [0.0], 7: [0.002, 0.05]}
 PATTERN = {0: [0.3, 0.08], 7: [0.25, 0.35, 0.05]}
 
 
-def write(folder: Path, records: dict[int, list[dict]], **settings) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for label, found in records.items():
-        lines = [json.dumps({"image": f"{label}/{i}", **record}) + "\n" for i, record in enumerate(found)]
-        (folder / f"imgnet_all-{label}.rlt.jsonl").write_text("".join(lines))
-    if settings:
-        text = json.dumps({"job": "joint_attr", "settings": settings, "versions": {}})
-        (folder / "imgnet_all.args.json").write_text(text)
-
-
 def write_model(root: Path, model: str, scale: float = 1, pattern: bool = True, **settings) -> None:
     joint = {
         label: [{"ja_score": scale * a, "base_score": scale * b} for a, b in zip(JA[label], BASE[label], strict=True)]
         for label in JA
     }
-    write(root / "ja" / model, joint, **settings)
+    write_folder(root / "ja" / model, joint, **settings)
     if pattern:
         found = {label: [{"score": scale * x} for x in values] for label, values in PATTERN.items()}
-        write(root / "influence_pattern" / model, found)
+        write_folder(root / "influence_pattern" / model, found)
 
 
 def results(root: Path) -> Results:
@@ -91,7 +81,7 @@ def test_a_violin_has_quartiles_median_and_mean_of_all_images(one):
 
 
 def test_a_method_whose_scores_are_all_one_has_no_violin(tmp_path):
-    write(tmp_path / "ja/a", {0: [{"ja_score": 0.5, "base_score": i} for i in range(3)]})
+    write_folder(tmp_path / "ja/a", {0: [{"ja_score": 0.5, "base_score": i} for i in range(3)]})
     (panel,) = score_distributions(results(tmp_path), ["a"]).axes
     violins = [c for c in panel.collections if not isinstance(c, LineCollection)]
     assert [v.get_facecolor()[0].tolist() for v in violins] == [[*to_rgba(ORANGE, 0.35)]]
@@ -215,7 +205,7 @@ def test_records_that_say_no_rule_have_none_in_the_title_and_missing_ones_no_poi
 def test_records_made_otherwise_are_said(tmp_path, draw):
     for model in ("a$", "b"):
         write_model(tmp_path, model, quadrature="right", preprocess="paper")
-        write(tmp_path / "influence_pattern" / model, {}, quadrature="left", preprocess="paper")
+        write_folder(tmp_path / "influence_pattern" / model, {}, quadrature="left", preprocess="paper")
     figure = draw(results(tmp_path), ["a$", "b"])
     each = [rf"{model} in influence_pattern: quadrature right → left" for model in (r"a\$", "b")]
     assert caption(figure).endswith(f" Not all alike: {each[0]}; {each[1]}.")
@@ -223,5 +213,5 @@ def test_records_made_otherwise_are_said(tmp_path, draw):
 
 def test_the_caption_counts_from_the_fewest_to_the_most_images_of_any_model(tmp_path):
     write_model(tmp_path, "a")
-    write(tmp_path / "ja/b", {0: [{"ja_score": 0.5, "base_score": i} for i in range(3)]})
+    write_folder(tmp_path / "ja/b", {0: [{"ja_score": 0.5, "base_score": i} for i in range(3)]})
     assert "n = 3 to 6 images per model" in caption(class_scores(results(tmp_path), ["a", "b"]))
