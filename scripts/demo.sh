@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to neuron paths in a few minutes, on a laptop. Usage: bash scripts/demo.sh
 #   Sets up .venv, makes the digits and two small models trained on them (a ViT and a mean-pooled one), finds the
-#   paths of 100 held-out digits by all methods, removes and enhances the neurons found, and draws some. Under 6 minutes
-#   after installation on two cores; a second run reuses what is there.
+#   paths of 100 held-out digits by all methods, removes and enhances the neurons found, and draws some. README.md says
+#   how long it takes; a second run reuses what is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
 

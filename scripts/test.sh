@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lint, types, the rules between wings, and tests. Usage: bash scripts/test.sh [--all] [--coverage] [pytest arguments]
-#   under 10 minutes on two cores; --all adds the long tests (large shapes, long runs); --coverage says which lines of
+#   README.md says how long it takes; --all adds the long tests (large shapes, long runs); --coverage says which lines of
 #   neuronpath/ no test runs (docs/tested.md)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" test
@@ -18,6 +18,6 @@ ruff format --check .
 lint-imports --no-logo
 mypy
 python scripts/write_tables.py --check
-python scripts/train_digits.py # two minutes, the first time
+python scripts/train_digits.py # the first time
 # shellcheck disable=SC2086
 python -m pytest -m "$marks" $workers $coverage "$@"
