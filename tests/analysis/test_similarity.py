@@ -80,3 +80,11 @@ def test_modes_are_those_of_the_density_and_constant_layers_are_their_value():
     assert found[1] == grid[np.exp(-((grid[:, None] - x) ** 2) / 2 / width**2).sum(1).argmax()]
     assert most_frequent(paths).tolist() == [7, 10, 3]
     assert modes(paths[:1], H).tolist() == [7 / H, 10 / H, 3 / H]
+
+
+def test_of_many_classes_that_are_as_similar_the_lowest_labels_come_first():
+    """Sorts that are not stable leave the order of so many alone only by chance."""
+    similarity = (np.arange(101) % 2 == np.arange(101)[:, None] % 2) / 2 + 0.25
+    found = neighbours(similarity, list(range(101)))["0"]
+    assert [label for label, _ in found["most"]] == list(range(2, 102, 2))
+    assert [label for label, _ in found["least"]] == list(range(1, 101, 2))

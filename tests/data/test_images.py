@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from timm.data import ImageNetInfo
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from neuronpath.data.images import ImageSet, open_dataset, synset_fault
+from neuronpath.data.images import DECODING_ERRORS, ImageSet, open_dataset, open_folder, synset_fault
 from neuronpath.data.loading import batches
 from neuronpath.errors import UserError
 from neuronpath.files import Item
@@ -238,3 +240,21 @@ class TestSynsets:
     def test_stored_digest_is_of_the_synsets_in_label_order(self):
         assert synset_fault(ImageSet(Path(), SYNSETS, [])) == ""
         assert synset_fault(ImageSet(Path(), SYNSETS[::-1], [])) != ""
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.PNG", "0.JPEG"])
+def test_the_checksums_of_a_png_are_compared_whatever_it_is_called(tmp_path, name):
+    def chunk(kind: bytes, data: bytes, wrong: int = 0) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ wrong)
+
+    (tmp_path / "a").mkdir()
+    header, pixels = struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0), zlib.compress(bytes(6))
+    for wrong in (0, 1):
+        parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels, wrong), chunk(b"IEND", b""))
+        (tmp_path / "a" / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+        source = open_folder(tmp_path)
+        if wrong:
+            with pytest.raises(DECODING_ERRORS):
+                source.rgb(source.items[0])
+        else:
+            assert source.rgb(source.items[0]).size == (2, 2)

@@ -193,3 +193,14 @@ class TestPlotSimilarity:
         assert tree.collections[0].get_linewidths()[0] == (1 if C <= 60 else 0.6)
         assert figure._supxlabel.get_fontsize() == pytest.approx(max(8, 0.75 * side))
         assert figure.axes[2].get_xlim() == (0, 1)  # all pairs are alike: the colours span what cosines may be
+
+
+def test_the_tree_forks_at_the_rows_of_its_classes():
+    """Of three classes the last comes first: an order that is not its own inverse."""
+    similarity = np.array([[1, 0.8, 0.1], [0.8, 1, 0.2], [0.1, 0.2, 1]])
+    paths = {label: np.zeros((1, 2, 1), int) for label in range(3)}
+    tree, heat, _ = plot_similarity(similarity, Classes(paths, {}, 4, "ja", {i: f"c{i}" for i in paths})).axes
+    assert [text.get_text() for text in heat.get_yticklabels()] == ["2 c2", "0 c0", "1 c1"]
+    first, last = ([*segment[[0, 3], 1]] for segment in tree.collections[0].get_segments())
+    assert sorted(first) == [1, 2]
+    assert sorted(last) == [0, 1.5]

@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from helpers import random_model, read_lines, records, tiny_config, write_lines
+from helpers import random_model, read_lines, record_lines, records, tiny_config, write_lines
 
 from neuronpath.analysis.pruning import read_runs
 from neuronpath.errors import UserError
@@ -174,3 +174,15 @@ def test_resumes_and_refuses_other_settings(topk, tmp_path):
 def test_bad_options(topk, tmp_path, option, value):
     assert option in topk(option, value, out=tmp_path / "out", code=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_images_need_no_path(topk, tmp_path):
+    """Nor do classes that are left out."""
+    topk("--topK", 2, out=tmp_path / "all")
+    shutil.copytree(topk.ja, tmp_path / "ja")
+    (tmp_path / "ja/imgnet_all-1.rlt.jsonl").unlink()
+    for label, selection in {0: 4, 2: 1, 3: 8}.items():
+        file = tmp_path / f"ja/imgnet_all-{label}.rlt.jsonl"
+        write_lines(file, read_lines(file)[:selection])
+    topk("--topK", 2, ja=tmp_path / "ja", out=tmp_path / "some")
+    assert record_lines(tmp_path / "some") == record_lines(tmp_path / "all")
