@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..records.args import Args
 from ..records.reading import label_files, read_results
 from ..records.schema import EDITED
-from .metrics import Edited, Estimate, difference, estimate
+from .metrics import Edited, Estimate, Missing, difference, estimate
 from .table import paper_results
 
 NAMES = {**{key: method.name for key, method in EDITED.items()}, "random": "Random units"}
@@ -53,6 +53,9 @@ def read_runs(root: Path, prefix: str) -> dict[Run, Outcome]:
         try:
             run = Run(file.parent.name, *(settings[_key(f.name)] for f in fields(Run)[1:]))
             outcome = _outcome(Edited.of(read_results(file.parent, prefix), "prune"))
+        except Missing:
+            warnings.warn(f"{file.parent}: no record yet; the same command of edit.py goes on", stacklevel=2)
+            continue
         except KeyError as e:
             raise UserError(f"{file.parent}: no {e} in its settings or records; were they made by edit.py?") from e
         if run in found:
@@ -118,10 +121,17 @@ def _paired(runs: dict[Run, Outcome]) -> list[str]:
     for run, path in runs.items():
         if run.method == "ja":
             found = [runs.get(replace(run, method=method)) for method in others]
-            cells = [difference(path.edited, o.edited, "after").shown(4, True) if o else "missing" for o in found]
+            cells = [_minus(path, o) if o else "missing" for o in found]
             setting = f"{run.model} | {run.tokens} | {run.depth} | {run.topK} | {100 * run.proportion:g} %"
             lines.append(f"| {setting} | {' | '.join(cells)} |")
     return lines if others and len(lines) > 2 else []
+
+
+def _minus(path: Outcome, other: Outcome) -> str:
+    try:
+        return difference(path.edited, other.edited, "after").shown(4, True)
+    except Missing:
+        return "no common image"
 
 
 def arrays(runs: dict[Run, Outcome]) -> dict[str, np.ndarray]:

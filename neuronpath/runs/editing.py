@@ -185,8 +185,8 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
     """UserError for paths of unequal K, and where the matched control has too few units to draw from."""
     sizes = {len(layer): image for image, path in paths.of.items() for layer in path}
     if len(sizes) > 1:
-        image, other = list(sizes.values())[:2]
-        raise UserError(f"{image} and {other}: paths of {min(sizes)} and {max(sizes)} neurons per layer; edit one K")
+        (k, image), (other_k, other) = list(sizes.items())[:2]
+        raise UserError(f"{image} and {other}: paths of {k} and {other_k} neurons per layer; edit one K")
     options, double, writers = inputs.options, None, ["edit", *operations]
     gains = tuple(getattr(options, "gain", ()))
     if gains:

@@ -165,3 +165,22 @@ def test_arrays_have_an_entry_per_run():
         assert found[name] == [value] * 4
         np.testing.assert_array_equal(found[f"{name}_low"], [0.25] * 3 + [np.nan])
         np.testing.assert_array_equal(found[f"{name}_high"], [0.75] * 3 + [np.nan])
+
+
+def test_methods_without_a_common_image_are_not_compared(tmp_path):
+    write(tmp_path, "ja/m")
+    other = write(tmp_path, "base/m", method="base")
+    for file in other.glob("*.jsonl"):
+        file.write_text(file.read_text().replace('/0"', '/1"'))
+    assert "| m | cls | 6 | 5 | 50 % | no common image |" in markdown(read_runs(tmp_path, "p")).splitlines()
+
+
+def test_a_run_without_a_record_is_left_out_and_named(tmp_path):
+    write(tmp_path, "ja/m")
+    empty = write(tmp_path, "base/m", method="base")
+    for file in empty.glob("*.jsonl"):
+        file.write_text("")
+    with pytest.warns(UserWarning, match="no record yet") as caught:
+        found = read_runs(tmp_path, "p")
+    assert [run.method for run in found] == ["ja"]
+    assert str(empty) in str(caught[0].message)

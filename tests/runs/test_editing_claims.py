@@ -106,8 +106,7 @@ class TestPaths:
         file = run.root / "ja/imgnet_all-1.rlt.jsonl"
         file.write_text(json.dumps({"image": "class1/00.png", "label": 1, "ja": [[3, 4, 5]] * 6}) + "\n")
         message = said(run)
-        assert message.endswith(": paths of 2 and 3 neurons per layer; edit one K")
-        assert "class1/00.png" in message
+        assert message.endswith(" and class1/00.png: paths of 2 and 3 neurons per layer; edit one K")
         assert message.count("class") == 2
 
     def test_the_control_needs_as_many_units_again(self, run):
