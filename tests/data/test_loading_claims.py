@@ -249,3 +249,12 @@ class TestNames:
         for name, count in (("cifar10", 10), ("cifar100", 100)):
             assert class_names(name, Path("x")) == ["a", "b"]
             assert asked.pop() == (name, Path("x"), count)
+
+
+def test_images_of_a_folder_are_in_the_order_of_their_names(image_folder, monkeypatch):
+    """Whatever order the disk gives them in."""
+    model, folder, listed = random_model(tiny_config()), image_folder / "class3", Path.iterdir
+    expected, _ = load_images(sorted(folder.glob("*.png")), model)
+    for backwards in (False, True):
+        monkeypatch.setattr(Path, "iterdir", lambda self, b=backwards: iter(sorted(listed(self), reverse=b)))
+        assert torch.equal(load_images(folder, model)[0], expected)
