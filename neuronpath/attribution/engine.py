@@ -159,8 +159,7 @@ class ForwardRamp(Ramp):
         return self.integrate(torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1)))[:, None], g
 
     def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
-        if self.t is None:
-            return torch.zeros_like(dz[:, 0, :1])
+        assert self.t is not None, "asked for only where there is a path"
         return torch.linalg.vecdot(dz.flatten(1), self.t[rows].flatten(1))[:, None]
 
     def reopen(self) -> None:

@@ -329,12 +329,13 @@ esac
     @pytest.mark.parametrize(
         ("options", "marks", "more"),
         [
-            ([], "not long", "-n auto --dist loadfile"),
+            ([], "not long", "-n auto --dist loadfile --no-loadscope-reorder"),
             (["--all"], "", ""),
             (
                 ["--coverage"],
                 "not long",
-                "-n auto --dist loadfile --cov=neuronpath --cov-report=term-missing:skip-covered",
+                "-n auto --dist loadfile --no-loadscope-reorder "
+                "--cov=neuronpath --cov-report=term-missing:skip-covered",
             ),
             (["--coverage", "--all"], "", "--cov=neuronpath --cov-report=term-missing:skip-covered"),
         ],
