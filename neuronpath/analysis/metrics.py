@@ -85,17 +85,16 @@ class Edited:
     @classmethod
     def of(cls, records: dict[int, list[dict]], operation: str) -> "Edited":
         """From the records of edit.py by label. KeyError where they lack `operation`, ValueError for no numbers."""
-        rows = [(label, r) for label, found in records.items() for r in found]
-        places = [i for found in records.values() for i in range(len(found))]
+        rows = [(label, i, r) for label, found in records.items() for i, r in enumerate(found)]
         values = [
             (r["original"], r[operation], r["original_label"] == label, _share_right(r, operation, label))
-            for label, r in rows
+            for label, _, r in rows
         ]
         columns = np.array(values, float).reshape(-1, 4)
         if not np.isfinite(columns).all():
             raise ValueError("not finite")
-        images = [r.get("image", f"{label}/{i}") for i, (label, r) in zip(places, rows, strict=True)]
-        return cls(images, np.array([label for label, _ in rows]), *columns.T)
+        images = [r.get("image", f"{label}/{i}") for label, i, r in rows]
+        return cls(images, np.array([label for label, *_ in rows]), *columns.T)
 
     def usable(self) -> np.ndarray:
         """(n,) whether a ratio of probabilities exists."""

@@ -70,7 +70,7 @@ def _is_index(value: object, count: int) -> bool:
 
 
 def _is_list(value: object, of: Callable[[object], bool], count: int | None = None) -> bool:
-    return isinstance(value, list) and len(value) == (len(value) if count is None else count) and all(map(of, value))
+    return isinstance(value, list) and count in (None, len(value)) and all(map(of, value))
 
 
 def is_path(value: object, sizes: Sizes) -> bool:

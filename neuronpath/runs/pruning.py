@@ -121,12 +121,18 @@ class PrunePlan(Plan):
         check_finite(*probabilities)
         labels = torch.tensor([item.label for item in items], device=images.device)
         prob, pred = label_probability(probabilities, labels), probabilities.argmax(-1).T.tolist()
-        rows_of = zip(items, prob, pred, strict=True)
         return [
-            dict(
-                zip(self.keys, (before, p, options.method, self.retained[item.label], p, before, q, after), strict=True)
-            )
-            for item, (p, q), (before, after) in rows_of
+            {
+                "pred": before,
+                "prob": p,
+                "method": options.method,
+                "path": self.retained[item.label],
+                "original": p,
+                "original_label": before,
+                "prune": q,
+                "prune_label": after,
+            }
+            for item, (p, q), (before, after) in zip(items, prob, pred, strict=True)
         ]
 
 
