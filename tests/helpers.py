@@ -22,6 +22,7 @@ from neuronpath.cli.exits import command
 from neuronpath.data.images import open_dataset
 from neuronpath.data.loading import batches
 from neuronpath.data.preprocessing import preprocessing
+from neuronpath.errors import UserError
 from neuronpath.models.configs import Config
 from neuronpath.models.vit import VisionTransformer
 from neuronpath.runs import job
@@ -94,6 +95,13 @@ def assert_same_path(found, expected, precision=1e-9) -> None:
     for key in ("score", "base_score", "activation", "base_activation", "logits"):
         torch.testing.assert_close(getattr(found, key), getattr(expected, key), rtol=precision, atol=0)
     torch.testing.assert_close(found.margin, expected.margin, rtol=precision, atol=precision)
+
+
+def fault(call: Callable, *given, **more) -> str:
+    """What the UserError says that a call must raise."""
+    with pytest.raises(UserError) as caught:
+        call(*given, **more)
+    return str(caught.value)
 
 
 class Payload:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import fault
 
 from neuronpath.analysis.classes import Classes, open_classes, read_classes, resolve
-from neuronpath.errors import UserError
 from neuronpath.files import ROOT
 
 PATH = [[1], [4], [2]]
@@ -36,12 +36,6 @@ def options(results: Path, **changes) -> Namespace:
     return Namespace(**{**given, "mlp_dim": None, **changes})
 
 
-def said(do, *arguments, **named) -> str:
-    with pytest.raises(UserError) as e:
-        do(*arguments, **named)
-    return str(e.value)
-
-
 class TestRead:
     def test_labels_chosen_or_all_in_ascending_order_and_h_by_the_largest_index(self, tmp_path):
         write(tmp_path, 10, 2, 7)
@@ -59,20 +53,20 @@ class TestRead:
             write(tmp_path / key, 0, key=key)
         for method, key in (("ja", "ja"), ("base", "base"), ("influence_pattern", "path")):
             assert read_classes(tmp_path / key, "p", method).method == method
-        assert said(read_classes, tmp_path / "path", "p", "base") == (
+        assert fault(read_classes, tmp_path / "path", "p", "base") == (
             f"{tmp_path}/path/p-0.rlt.jsonl: a record without base, lists of as many unit indices for every layer; "
             "--method base takes the records of ja"
         )
 
     def test_what_does_not_fit_is_named(self, tmp_path):
         none = f"{tmp_path}: no records named p-<label>.rlt.jsonl there; check --results and prefix"
-        assert said(read_classes, tmp_path, "p", "ja") == none
+        assert fault(read_classes, tmp_path, "p", "ja") == none
         write(tmp_path, 0)
         beyond = f"{tmp_path}: unit 4 in its paths, but a layer has 4; check --mlp_dim"
-        assert said(read_classes, tmp_path, "p", "ja", 4) == beyond
+        assert fault(read_classes, tmp_path, "p", "ja", 4) == beyond
         write(tmp_path, 1, path=[[1, 2], [3, 4], [5, 6]])
         shapes = "paths of 2 shapes (layers, neurons per layer): [(3, 1), (3, 2)]"
-        assert said(read_classes, tmp_path, "p", "ja") == f"{tmp_path}/p-1.rlt.jsonl: {shapes}"
+        assert fault(read_classes, tmp_path, "p", "ja") == f"{tmp_path}/p-1.rlt.jsonl: {shapes}"
 
     @pytest.mark.parametrize(
         ("unit", "good"), [(0, True), (2**20 - 1, True), (2**20, False), (-1, False), (1.0, False)]
@@ -82,7 +76,7 @@ class TestRead:
         if good:
             assert read_classes(tmp_path, "p", "ja").num_neurons == unit + 1
         else:
-            assert "a record without ja" in said(read_classes, tmp_path, "p", "ja")
+            assert "a record without ja" in fault(read_classes, tmp_path, "p", "ja")
 
 
 @pytest.mark.parametrize(
@@ -136,14 +130,14 @@ class TestResolve:
         if good:
             assert resolve(options(tmp_path))["model_mlp_dim"] == size
         else:
-            assert said(resolve, options(tmp_path)) == f"{tmp_path}/p.args.json: {words}"
+            assert fault(resolve, options(tmp_path)) == f"{tmp_path}/p.args.json: {words}"
 
     def test_what_is_not_there_or_unknown_is_named(self, tmp_path):
         none = f"{tmp_path}/none: no such folder; give the folder of the records with --results"
-        assert said(resolve, options(tmp_path / "none")) == none
+        assert fault(resolve, options(tmp_path / "none")) == none
         write(tmp_path, settings={"model_mlp_dim": 9, "dataset": "mnist"})
         words = "its dataset is none of imagenet1k, imagefolder, digits, cifar10, cifar100; mend it"
-        assert said(resolve, options(tmp_path)) == f"{tmp_path}/p.args.json: {words}"
+        assert fault(resolve, options(tmp_path)) == f"{tmp_path}/p.args.json: {words}"
 
 
 class TestOpen:
@@ -173,15 +167,15 @@ class TestOpen:
         assert open_classes(there, {"model_mlp_dim": recorded}, [0]).num_neurons == size
 
     def test_too_few_and_none_say_what_there_is(self, there):
-        assert said(open_classes, there, {}, [0], least=2) == (
+        assert fault(open_classes, there, {}, [0], least=2) == (
             f"{there.results}: records of 1 class only; this takes 2 or more"
         )
-        assert said(open_classes, there, {}, [1]) == (
+        assert fault(open_classes, there, {}, [1]) == (
             f"{there.results}: no records of classes 1 (bee); choose among 0 (ant), 2 (cat)"
         )
         (there.dataset_path / "cat/0.png").unlink()
         (there.dataset_path / "cat").rmdir()
-        assert said(open_classes, there, {}) == (
+        assert fault(open_classes, there, {}) == (
             f"{there.results}: label 2, but imagefolder at {there.dataset_path} has 2 classes; "
             "check --dataset and --dataset_path"
         )
@@ -193,7 +187,7 @@ class TestOpen:
     def test_without_the_data_set_labels_do_unless_it_or_a_name_was_typed(self, there, recwarn, typed, wanted, refused):
         there.dataset_path, there.path_typed = there.dataset_path / "none", typed
         if refused:
-            assert "none" in said(open_classes, there, {}, wanted)
+            assert "none" in fault(open_classes, there, {}, wanted)
             return
         found = open_classes(there, {}, wanted)
         assert found.names == {}

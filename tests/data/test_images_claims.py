@@ -4,22 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import fault
 from PIL import Image
 from sklearn.utils import Bunch
 from torchvision import datasets
 
 from neuronpath.data.digits import write_images
 from neuronpath.data.images import CIFAR, ImageSet, open_dataset, open_folder, synset_fault, to_rgb
-from neuronpath.errors import UserError
 from neuronpath.files import Item
 
 ENDINGS = ".jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp"
-
-
-def fault(call, *given) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*given)
-    return str(caught.value)
 
 
 class TestOpening:

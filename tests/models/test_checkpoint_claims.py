@@ -8,11 +8,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers import random_model, tiny_config
+from helpers import fault, random_model, tiny_config
 from safetensors.torch import save_file
 
 from neuronpath import HeadError, load
-from neuronpath.errors import UserError
 from neuronpath.models.checkpoint import BROKEN, read, save, sha256
 from neuronpath.models.configs import CONFIGS
 from neuronpath.models.layouts import FLAX, STATE_DICT
@@ -24,12 +23,6 @@ def state(pool: str = "mean", **changes) -> dict[str, torch.Tensor]:
     return random_model(tiny_config(pool, **{**SMALL, **changes}), dtype=torch.float32).state_dict()
 
 
-def fault(*given, **more) -> str:
-    with pytest.raises(UserError) as caught:
-        load(*given, **more)
-    return str(caught.value)
-
-
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "a.pth"
@@ -39,14 +32,14 @@ class TestKinds:
     def test_files_that_are_not_there_or_of_no_kind(self, tmp_path):
         for name in ("a.npz", "a.pth", "a.pt", "a.safetensors"):
             path = tmp_path / name
-            assert fault(path) == f"{path}: no such checkpoint file; give --pretrain_weight the path of one"
+            assert fault(load, path) == f"{path}: no such checkpoint file; give --pretrain_weight the path of one"
         for name in ("a.bin", "a", "a.NPZ"):
             path = tmp_path / name
             (tmp_path / name).touch()
             said = "unknown kind of checkpoint; it must end in .npz, .pth, .pt or .safetensors"
-            assert fault(str(path)) == f"{path}: {said}"
+            assert fault(load, str(path)) == f"{path}: {said}"
         (tmp_path / "b.npz").mkdir()
-        assert "no such checkpoint file" in fault(tmp_path / "b.npz")
+        assert "no such checkpoint file" in fault(load, tmp_path / "b.npz")
 
     @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
     @pytest.mark.parametrize("pool", ["cls", "mean"])
@@ -76,14 +69,14 @@ class TestKinds:
     )
     def test_what_is_no_state_dict(self, content, why, file):
         torch.save(content, file)
-        assert fault(file) == f"{file}: not a sound .pth checkpoint ({why}); download or copy it again"
+        assert fault(load, file) == f"{file}: not a sound .pth checkpoint ({why}); download or copy it again"
 
     def test_arrays_of_other_numbers(self, file):
         torch.save({f"w{i}": torch.zeros(1, dtype=torch.int64) for i in range(10)}, file)
         names = ", ".join(f"w{i}" for i in range(8))
-        assert fault(file) == f"{file}: not floating-point arrays: {names} and 2 more; is this a ViT checkpoint?"
+        assert fault(load, file) == f"{file}: not floating-point arrays: {names} and 2 more; is this a ViT checkpoint?"
         torch.save({f"w{i}": torch.zeros(1, dtype=torch.int64) for i in range(8)}, file)
-        assert fault(file) == f"{file}: not floating-point arrays: {names}; is this a ViT checkpoint?"
+        assert fault(load, file) == f"{file}: not floating-point arrays: {names}; is this a ViT checkpoint?"
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
     def test_every_ordinary_precision_is_read(self, dtype, file):
@@ -94,7 +87,7 @@ class TestKinds:
 
     def test_an_object_is_named_and_not_run(self, file):
         torch.save({"model": state(), "x": argparse.Action("a", "b")}, file)
-        assert fault(file) == (
+        assert fault(load, file) == (
             f"{file}: holds an object of type argparse.Action, which could run code; nothing was run. "
             "Get a file of weights"
         )
@@ -107,7 +100,7 @@ class TestKinds:
             raise error.__new__(error)
 
         monkeypatch.setattr(torch, "load", broken)
-        assert fault(file).startswith(f"{file}: not a sound .pth checkpoint (")
+        assert fault(load, file).startswith(f"{file}: not a sound .pth checkpoint (")
 
 
 class TestHeads:
@@ -131,11 +124,11 @@ class TestHeads:
         assert read(file).num_heads == heads
         if heads is None:
             said = "neither it nor its width of 20 tells the number of heads; give --num_heads"
-            assert fault(file) == f"{file}: {said}"
+            assert fault(load, file) == f"{file}: {said}"
 
     def test_four_digits_are_a_number_of_heads(self, file):
         torch.save({"model": state(), "num_heads": 9999}, file)
-        assert fault(file) == f"{file}: a width of 20 has no 9999 heads; change --num_heads"
+        assert fault(load, file) == f"{file}: a width of 20 has no 9999 heads; change --num_heads"
         assert load(file, num_heads=4).config.num_heads == 4
 
     def test_the_argument_counts_before_the_named_model(self, file):
@@ -146,8 +139,8 @@ class TestHeads:
 
     def test_a_flax_file_tells_its_own(self, checkpoint):
         assert load(checkpoint).config.num_heads == 5
-        assert "query/kernel is (20, 5, 4), not (20, 4, 5)" in fault(checkpoint, num_heads=4)
-        assert fault(checkpoint, num_heads=3).endswith("a width of 20 has no 3 heads; change --num_heads")
+        assert "query/kernel is (20, 5, 4), not (20, 4, 5)" in fault(load, checkpoint, num_heads=4)
+        assert fault(load, checkpoint, num_heads=3).endswith("a width of 20 has no 3 heads; change --num_heads")
 
     @pytest.mark.parametrize(
         ("pool", "reads", "other"),
@@ -169,8 +162,8 @@ class TestHeads:
         weights = {name: value for name, value in state().items() if "fc_norm" not in name}
         torch.save(weights, file)
         assert read(file).pool is None
-        assert "missing: fc_norm.weight, fc_norm.bias" in fault(file, pool="mean", num_heads=1)
-        assert "missing: norm.weight, norm.bias" in fault(file, num_heads=1)
+        assert "missing: fc_norm.weight, fc_norm.bias" in fault(load, file, pool="mean", num_heads=1)
+        assert "missing: norm.weight, norm.bias" in fault(load, file, num_heads=1)
 
 
 class TestMatching:
@@ -180,10 +173,10 @@ class TestMatching:
         weights["head.bias"], weights["more"] = torch.ones(9), torch.ones(1)
         torch.save(weights, file)
         listed = "missing: blocks.0.norm1.bias; left over: more; wrong: head.bias is (9,), not (4,)"
-        assert fault(file, num_heads=1) == f"{file}: not a ViT state dict with timm's names: {listed}"
+        assert fault(load, file, num_heads=1) == f"{file}: not a ViT state dict with timm's names: {listed}"
 
     def test_a_named_model_is_doubted(self, checkpoint):
-        found = fault(checkpoint, "ViT-B_32")
+        found = fault(load, checkpoint, "ViT-B_32")
         assert found.startswith(
             f"{checkpoint}: not a ViT in the Flax layout: missing: Transformer/encoderblock_6/LayerNorm_0/scale"
         )
@@ -192,16 +185,16 @@ class TestMatching:
 
     def test_unknown_names_and_sizes(self, checkpoint):
         names = ", ".join(CONFIGS)
-        assert fault(checkpoint, "ViT-X") == f"--model_type ViT-X is unknown; choose from auto, {names}"
+        assert fault(load, checkpoint, "ViT-X") == f"--model_type ViT-X is unknown; choose from auto, {names}"
         said = "an image size of 10 is no multiple of the patch size 3; change --img_size"
-        assert fault(checkpoint, img_size=10) == f"{checkpoint}: {said}"
+        assert fault(load, checkpoint, img_size=10) == f"{checkpoint}: {said}"
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
     def test_values_that_are_not_finite(self, value, file):
         weights = state()
         weights["blocks.0.norm1.bias"][-1] = value
         torch.save(weights, file)
-        assert fault(file, num_heads=1).endswith("wrong: blocks.0.norm1.bias holds values that are not finite")
+        assert fault(load, file, num_heads=1).endswith("wrong: blocks.0.norm1.bias holds values that are not finite")
 
     @pytest.mark.parametrize(
         ("shape", "square"),
@@ -215,7 +208,7 @@ class TestMatching:
     )
     def test_positions_must_be_a_square_beside_the_cls_position(self, shape, square, file):
         torch.save({**state(), "pos_embed": torch.zeros(shape)}, file)
-        assert f"pos_embed is {shape}, not {square}" in fault(file, num_heads=1)
+        assert f"pos_embed is {shape}, not {square}" in fault(load, file, num_heads=1)
 
     def test_dimensions_are_read_where_any_array_tells(self, file):
         weights = state("cls", patch_size=2, img_size=6, width=6, mlp_dim=7, num_classes=5, depth=3)

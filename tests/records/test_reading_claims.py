@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers import fault
 
-from neuronpath.errors import UserError
 from neuronpath.records.reading import (
     UNFINISHED,
     join,
@@ -27,12 +27,6 @@ def write(file: Path, *lines: object) -> Path:
 @pytest.fixture
 def file(tmp_path) -> Path:
     return label_file(tmp_path, "all", 3)
-
-
-def fault(call, *given, **more) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*given, **more)
-    return str(caught.value)
 
 
 class TestFiles:

@@ -12,11 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, fault
 
 from neuronpath import Quadrature, __main__ as package
 from neuronpath.cli.exits import Report
-from neuronpath.errors import UserError
 from neuronpath.figures import common
 from neuronpath.models.configs import CONFIGS
 
@@ -31,12 +30,6 @@ JOBS = {
     "topK/path/joint_attr.py": ("TopKAttribution", "cls", "topk-joint-attr"),
     f"topK/{MANIPULATION}/ViT/edit.py": ("TopKEdit", "cls", "topk-edit"),
 }
-
-
-def fault(call, *given) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*given)
-    return str(caught.value)
 
 
 class TestJobs:

@@ -5,15 +5,7 @@ In this process, with stand-ins for what the package does.
 
 from types import SimpleNamespace
 
-import pytest
-
-from neuronpath.errors import UserError
-
-
-def fault(call, *given) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*given)
-    return str(caught.value)
+from helpers import fault
 
 
 class TestSimilarity:
