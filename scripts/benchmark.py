@@ -4,26 +4,21 @@
     python scripts/benchmark.py --tables sizes                            # default --internal_batch_size against others
     python scripts/benchmark.py --tables rules --model_types ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16 --device cuda
 
-Random weights, fp32, 4 images. The first takes about 50 minutes on two cores, 10 with --batch_size 1 --repeats 3:
-expect the engine at the same nodes about 2.3 times, with Gauss-Legendre 4 about 11 times and an exact shortlist of 8
-about twice as fast as the plain search; the Influence Pattern in one pass about 8 times as fast as layer by layer. The
-second: the default within 10 % of the best.
+Random weights, fp32, 4 images. The first takes about 50 minutes on two cores, 10 with --repeats 1: expect the engine
+at the same nodes about 2.3 times, with Gauss-Legendre 4 about 11 times and an exact shortlist of 4 with Gauss-Radau 2
+about 9 times as fast as the plain search; the Influence Pattern in one pass about 8 times as fast as layer by layer.
+The second: the default within 10 % of the best.
 """
 
 import sys
 from functools import partial
 
-import torch
-
-from neuronpath.attribution.quadrature import Quadrature
-from neuronpath.attribution.rows import default_rows
+from neuronpath import attribution, models, studies
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_device, add_precision
 from neuronpath.cli.parsing import Parser, whole
+from neuronpath.cli.threads import settle_threads
 from neuronpath.models.configs import CONFIGS
-from neuronpath.models.devices import device, set_precision
-from neuronpath.models.vit import VisionTransformer
-from neuronpath.studies.benchmark import compare, influences, rules, searches, sizes
 
 
 def main() -> None:
@@ -38,25 +33,30 @@ def main() -> None:
     add_device(parser)
     add_precision(parser)
     o = parser.parse_args()
-    o.device = device("cpu" if o.no_cuda else o.device)
-    dtype = set_precision(o.precision, o.device)
+    settle_threads()
+    import torch  # once the options are right
+
+    o.device = models.device("cpu" if o.no_cuda else o.device)
+    dtype = models.set_precision(o.precision, o.device)
     for name in o.model_types:
         config = CONFIGS[name]
         torch.manual_seed(0)
-        model = VisionTransformer(config).requires_grad_(False).set_dtype(dtype).to(o.device)
+        model = models.VisionTransformer(config).requires_grad_(False).set_dtype(dtype).to(o.device)
         x = torch.randn(o.batch_size, 3, config.img_size, config.img_size).to(o.device, model.dtype)
         labels = torch.arange(o.batch_size, device=o.device) % config.num_classes
-        rows = o.internal_batch_size or default_rows(model, o.device)
+        rows = o.internal_batch_size or attribution.default_rows(model, o.device)
         print(f"{name} sizes, {o.precision}, {o.device}, {o.batch_size} images, torch {torch.__version__}\n")
         runs = {
-            "searches": partial(searches, model, x, labels, o.ig_total_step, rows),
-            "influences": partial(influences, model, x, labels, 4, rows),
-            "sizes": partial(sizes, model, x, labels, Quadrature("right", o.ig_total_step), rows),
-            "rules": partial(rules, model, x, labels, rows),
+            "searches": partial(studies.searches_table, model, x, labels, o.ig_total_step, rows),
+            "influences": partial(studies.influences_table, model, x, labels, 4, rows),
+            "sizes": partial(
+                studies.sizes_table, model, x, labels, attribution.Quadrature("right", o.ig_total_step), rows
+            ),
+            "rules": partial(studies.rules_table, model, x, labels, rows),
         }
         for table in o.tables:
             if table != "searches" or config.pool == "cls":
-                print(compare(runs[table](), model, len(x), o.repeats))
+                print(studies.compare(runs[table](), model, len(x), o.repeats))
 
 
 if __name__ == "__main__":

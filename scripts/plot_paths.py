@@ -9,13 +9,11 @@ A few seconds; writes PATH.png and PATH.pdf. Expect the neuron paths' bars far l
 import sys
 from pathlib import Path
 
+from neuronpath import data, figures
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_input_prefix
 from neuronpath.cli.parsing import Parser, whole
-from neuronpath.data.images import open_dataset
 from neuronpath.errors import UserError
-from neuronpath.figures.common import save
-from neuronpath.figures.paths import plot_paths
 from neuronpath.files import ROOT, default_dataset_path
 from neuronpath.records.args import Args, args_file, describe_rule
 from neuronpath.records.reading import read_results
@@ -38,9 +36,9 @@ def main() -> None:
     if not records or not args.job.startswith("joint_attr"):
         raise UserError(f"{options.results}: {len(records)} records of {args.job}; give those of a joint_attr script")
     kind, classes, H = args.require("dataset", "model_num_classes", "model_mlp_dim")
-    source = open_dataset(kind, options.dataset_path or default_dataset_path(kind), classes)
-    figure = plot_paths(records[: options.count], source, H, describe_rule(args.settings))
-    for file in save(figure, options.output):
+    source = data.open_dataset(kind, options.dataset_path or default_dataset_path(kind), classes)
+    figure = figures.plot_paths(records[: options.count], source, H, describe_rule(args.settings))
+    for file in figures.save(figure, options.output):
         print(f"picture     {file.resolve()}")
 
 

@@ -46,17 +46,24 @@ for model in $MODELS; do
     fi
 done
 
+# Commands gather in `row` and run in one process, which loads PyTorch once; with LAUNCH the jobs run in its processes.
+row=()
+add() { # SCRIPT [OPTION …]
+    row+=(${row[@]+--} "$@")
+}
+flush() { # COMMAND: what starts it
+    # shellcheck disable=SC2086
+    [ ${#row[@]} = 0 ] || $1 "$ROOT/scripts/stages.py" "${row[@]}"
+    row=()
+}
 common=(--dataset "$dataset" --dataset_path "$DATASET_PATH" ${IMAGES_PER_CLASS:+--images_per_class "$IMAGES_PER_CLASS"} "$@")
 stage() { # MODEL JOB SCRIPT [OPTION …]: one script, its records in $RESULTS/JOB/MODEL
-    local model=$1 job=$2 script=$3 again=() code=0
+    local model=$1 job=$2 script=$3 again=()
     shift 3
-    echo "== $model, $job"
     # The digits models may be trained anew; a model that is not is never overwritten.
     [ -z "$smoke" ] || [ ! "$(checkpoint "$model")" -nt "$RESULTS/$job/$model/imgnet_all.args.json" ] || again=(--overwrite)
-    # shellcheck disable=SC2086
-    ${LAUNCH:-python} "$script" ${again[@]+"${again[@]}"} "${common[@]}" --model_type "$model" \
-        --pretrain_weight "$(checkpoint "$model")" --output_dir "$RESULTS/$job/$model" "$@" || code=$?
-    [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code" # 3: done, unreadable images skipped
+    add "$script" ${again[@]+"${again[@]}"} "${common[@]}" --model_type "$model" \
+        --pretrain_weight "$(checkpoint "$model")" --output_dir "$RESULTS/$job/$model" "$@"
 }
 
 rule=(--quadrature "$QUADRATURE" --ig_total_step "$STEPS")
@@ -64,9 +71,9 @@ checkpoints=()
 for model in $MODELS; do
     checkpoints+=("$(checkpoint "$model")")
 done
-echo "== how long it may take"
-python "$ROOT/scripts/check.py" --checks weights data cost --pretrain_weight "${checkpoints[@]}" \
+add "$ROOT/scripts/check.py" --checks weights data cost --pretrain_weight "${checkpoints[@]}" \
     ${size[@]+"${size[@]}"} "${rule[@]}" "${common[@]}"
+[ -z "${LAUNCH:-}" ] || flush python
 for model in $MODELS; do
     kind=ViT suffix=
     [[ $model != MAE-* ]] || kind=MAE suffix=_mae
@@ -88,16 +95,16 @@ for model in $MODELS; do
             done
         done
     fi
-    echo "== $model, similarity of classes"
+    [ -z "${LAUNCH:-}" ] || flush "$LAUNCH"
     classes_of=(--results "$RESULTS/ja/$model" --dataset_path "$DATASET_PATH" --output_dir "$RESULTS/similarity/$model")
-    python "$ROOT/experiments/similarity/pair-sim.py" "${classes_of[@]}" --model_type "$model" \
+    add "$ROOT/experiments/similarity/pair-sim.py" "${classes_of[@]}" --model_type "$model" \
         --pretrain_weight "$(checkpoint "$model")"
-    python "$ROOT/experiments/similarity/paper-plot.py" "${classes_of[@]}" ${classes[@]+"${classes[@]}"}
+    add "$ROOT/experiments/similarity/paper-plot.py" "${classes_of[@]}" ${classes[@]+"${classes[@]}"}
+    [ -z "${LAUNCH:-}" ] || flush python
 done
 if [[ " $MODELS" == *" ViT"* ]]; then
-    echo "== pruning"
-    python "$ROOT/topK/$manipulation/analysis/plot_probability_deviation.py" --results "$RESULTS/pruning"
+    add "$ROOT/topK/$manipulation/analysis/plot_probability_deviation.py" --results "$RESULTS/pruning"
 fi
-echo "== the table"
 # shellcheck disable=SC2086
-python "$ROOT/scripts/table.py" --results "$RESULTS" --models $MODELS --json "$RESULTS/table.json"
+add "$ROOT/scripts/table.py" --results "$RESULTS" --models $MODELS --json "$RESULTS/table.json"
+flush python

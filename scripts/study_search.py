@@ -11,15 +11,14 @@ import json
 import sys
 from pathlib import Path
 
+from neuronpath import figures, models, studies
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_device
 from neuronpath.cli.parsing import Parser, whole
+from neuronpath.cli.threads import settle_threads
 from neuronpath.errors import UserError
-from neuronpath.figures.common import save
-from neuronpath.figures.searches import plot_study
 from neuronpath.files import ROOT, replace_file
-from neuronpath.models.devices import device
-from neuronpath.studies.report import PARTS, markdown, run
+from neuronpath.studies.parts import PARTS
 
 MODELS = [ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth"]
 
@@ -39,19 +38,20 @@ def main() -> None:
     )
     add_device(parser)
     o = parser.parse_args()
+    settle_threads()
     digits, kept = ROOT / "dataset/digits", ROOT / "results/search"
     o.output.parent.mkdir(parents=True, exist_ok=True)
-    file, where = o.output.with_suffix(".json"), device("cpu" if o.no_cuda else o.device)
+    file, where = o.output.with_suffix(".json"), models.device("cpu" if o.no_cuda else o.device)
     for m in o.models:
         if missing := [part for part in PARTS if part not in {*o.parts, *read(file).get(m.stem, {})}]:
             raise UserError(f"{file}: {m.stem} lacks {', '.join(missing)}; add them to --parts")
         sizes = {"per_class": o.images_per_class, "train_per_class": o.training_per_class}
-        result = run(m, digits, **sizes, kept=kept, device=where, parts=o.parts)
+        result = studies.run(m, digits, **sizes, kept=kept, device=where, parts=o.parts)
         found = read(file)  # again: another model's run may have ended beside this one
         found[m.stem] = found.get(m.stem, {}) | result
         replace_file(file, json.dumps(found, indent=1) + "\n")
-    print(markdown(found))
-    for file in save(plot_study(found), o.output):
+    print(studies.markdown(found))
+    for file in figures.save(figures.plot_study(found), o.output):
         print(f"picture     {file.resolve()}")
 
 

@@ -10,15 +10,12 @@ MAE, mean-pooled; trained in the same way, without masking). What is there alrea
 import sys
 import time
 
+from neuronpath import data, models
 from neuronpath.cli.exits import command
 from neuronpath.cli.parsing import Parser, whole
-from neuronpath.data.digits import write_images
-from neuronpath.data.loading import load_images
+from neuronpath.cli.threads import settle_threads
 from neuronpath.files import ROOT
-from neuronpath.models.checkpoint import save
 from neuronpath.models.configs import CONFIGS
-from neuronpath.models.training import accuracy, train
-from neuronpath.models.vit import VisionTransformer
 
 CHECKPOINTS = {"ViT-digits": "ckpt/ViT-digits.npz", "MAE-digits": "ckpt/MAE-digits.pth"}
 
@@ -30,17 +27,18 @@ def main() -> None:
     parser.add_argument("--seed", type=whole(0), default=0, help="of weights and order (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="train anew where there is a checkpoint")
     options = parser.parse_args()
-    write_images(ROOT / "dataset/digits")
+    data.write_images(ROOT / "dataset/digits")
     for name in options.models:
         checkpoint, config = ROOT / CHECKPOINTS[name], CONFIGS[name]
         if checkpoint.exists() and not options.overwrite:
             print(f"{checkpoint} is there; --overwrite trains anew")
             continue
+        settle_threads()
         started = time.perf_counter()
-        images, labels = load_images(ROOT / "dataset/digits/train", VisionTransformer(config))
-        model = train(config, images, labels, options.epochs, options.seed)
-        save(model, checkpoint)
-        held_out = 100 * accuracy(model, *load_images(ROOT / "dataset/digits/val", model))
+        images, labels = data.load_images(ROOT / "dataset/digits/train", models.VisionTransformer(config))
+        model = models.train(config, images, labels, options.epochs, options.seed)
+        models.save(model, checkpoint)
+        held_out = 100 * models.accuracy(model, *data.load_images(ROOT / "dataset/digits/val", model))
         print(f"{checkpoint}: {held_out:.2f} % top-1 on held-out digits, {time.perf_counter() - started:.0f} s")
 
 

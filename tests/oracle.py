@@ -9,10 +9,19 @@ import numpy as np
 import torch
 
 
-def nodes_and_weights(rule: str, m: int) -> list[tuple[float, float]]:
+def nodes_and_weights(rule: str | list[tuple[float, float]], m: int) -> list[tuple[float, float]]:
+    """Of a rule by its name, or `rule` itself where it is nodes and weights already."""
+    if isinstance(rule, list):
+        return rule
     if rule == "gauss-legendre":
         x, w = np.polynomial.legendre.leggauss(m)
         return [((a + 1) / 2, b / 2) for a, b in zip(x.tolist(), w.tolist(), strict=True)]
+    if rule == "gauss-radau":
+        P = np.polynomial.Legendre
+        xi = sorted((P.basis(m - 1) + P.basis(m)).roots().real)
+        moments = [(1 - (-1) ** (d + 1)) / (d + 1) for d in range(m)]  # ∫ ξ^d over [-1, 1]
+        weights = np.linalg.solve(np.vander(xi, m, increasing=True).T, moments)
+        return [(1.0 if k == 0 else 1 - (1 + x) / 2, w / 2) for k, (x, w) in enumerate(zip(xi, weights, strict=True))]
     offset = {"right": 1.0, "left": 0.0, "midpoint": 0.5}[rule]
     return [((k + offset) / m, 1 / m) for k in range(m)]
 

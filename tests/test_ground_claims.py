@@ -171,7 +171,16 @@ PUBLIC = {
     "read_label read_results",
     ".cli": "Parser Report Share command share",
     ".data": "Batch ImageSet batches class_names find_label load_images open_dataset preprocessing write_images",
-    ".models": "Block CONFIGS Config HeadError VisionTransformer load save sha256",
+    ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy device load save set_precision sha256 train",
+    ".attribution": "Exhaustive InfluencePath Layer NeuronPath Quadrature Shortlist activation_path default_rows edit "
+    "enhance find_path find_path_auto gain influence_path remove score_path",
+    ".runs": "Edit InfluencePattern Job JointAttribution Plan Run TopKAttribution TopKEdit main",
+    ".analysis": "Classes Edited Estimate GROUPS Results check_confusion cosines estimate export_classes frequencies "
+    "mantel markdown neighbours open_classes read_classes resolve soft_confusion table write",
+    ".figures": "accuracy_deviation class_scores plot_classes plot_paths plot_runs plot_similarity plot_study "
+    "probability_deviation save save_pages score_distributions",
+    ".studies": "CountFlops PARTS block_flops compare engine_flops influences_table markdown rules_table run "
+    "searches_table shortlist_errors shortlist_tables sizes_table",
 }
 
 

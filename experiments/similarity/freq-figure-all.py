@@ -8,11 +8,10 @@ Expect 10 pages for the digits. Classes without records are left out and named.
 
 import sys
 
-from neuronpath.analysis.classes import open_classes, resolve
+from neuronpath import analysis, figures
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_records
 from neuronpath.cli.parsing import Parser
-from neuronpath.figures.classes import save_pages
 from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
@@ -20,7 +19,7 @@ def main() -> None:
     parser = Parser(__doc__)
     add_records(parser, tuple(METHODS), MOST_UNITS)
     options = parser.parse_args()
-    for written in save_pages(open_classes(options, resolve(options)), options.output_dir):
+    for written in figures.save_pages(analysis.open_classes(options, analysis.resolve(options)), options.output_dir):
         print(f"pictures    {written.resolve()}")
 
 

@@ -8,8 +8,7 @@ copied as they are; images of CIFAR become PNG files. Classes without records ar
 
 import sys
 
-from neuronpath.analysis.classes import open_classes, resolve
-from neuronpath.analysis.export import export_classes
+from neuronpath import analysis
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_records
 from neuronpath.cli.parsing import Parser, whole
@@ -26,8 +25,8 @@ def main() -> None:
         "--count", type=whole(1), metavar="N", help="only the first N images of each class (default: all)"
     )
     options = parser.parse_args()
-    classes = open_classes(options, resolve(options), options.names or options.classes)
-    for folder, count in export_classes(options, classes):
+    classes = analysis.open_classes(options, analysis.resolve(options), options.names or options.classes)
+    for folder, count in analysis.export_classes(options, classes):
         print(f"images      {count} in {folder.resolve()}")
 
 

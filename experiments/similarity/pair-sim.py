@@ -8,14 +8,11 @@ forward of each image more. Writes similarity.{npy,png,pdf}, labels.json and pai
 
 import sys
 
-from neuronpath.analysis.classes import open_classes, resolve
-from neuronpath.analysis.confusion import check_confusion, mantel
-from neuronpath.analysis.similarity import cosines, frequencies, neighbours, write
+from neuronpath import analysis, figures
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_records, add_weights
 from neuronpath.cli.parsing import Parser, whole
-from neuronpath.figures.classes import plot_similarity
-from neuronpath.figures.common import save
+from neuronpath.cli.threads import settle_threads
 from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
@@ -25,16 +22,17 @@ def main() -> None:
     parser.add_argument("--top", type=whole(1), default=50, help="neighbours, at most half the classes (default: 50)")
     add_weights(parser)
     options = parser.parse_args()
-    settings = resolve(options)
-    classes = open_classes(options, settings, least=2)
-    found = {"similarity": cosines(frequencies(classes))}
+    settings = analysis.resolve(options)
+    classes = analysis.open_classes(options, settings, least=2)
+    found = {"similarity": analysis.cosines(analysis.frequencies(classes))}
     if options.pretrain_weight:
-        found["confusion"], n = check_confusion(options, classes, settings)
-        r, p = mantel(*found.values())
+        settle_threads()
+        found["confusion"], n = analysis.check_confusion(options, classes, settings)
+        r, p = analysis.mantel(*found.values())
         print(f"confusion   Spearman's r = {r:.3f} with similarity, p = {p:.4f} (Mantel test; n = {n} recorded images)")
-    pairs = neighbours(found["similarity"], classes.labels, options.top)
-    files = write(options.output_dir, classes.labels, pairs, **found)
-    files += save(plot_similarity(found["similarity"], classes), options.output_dir / "similarity")
+    pairs = analysis.neighbours(found["similarity"], classes.labels, options.top)
+    files = analysis.write(options.output_dir, classes.labels, pairs, **found)
+    files += figures.save(figures.plot_similarity(found["similarity"], classes), options.output_dir / "similarity")
     print("\n".join(f"file        {file.resolve()}" for file in files))
 
 

@@ -9,12 +9,10 @@ collie and Eskimo dog.
 
 import sys
 
-from neuronpath.analysis.classes import open_classes, resolve
+from neuronpath import analysis, figures
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_records
 from neuronpath.cli.parsing import Parser, whole
-from neuronpath.figures.classes import plot_classes
-from neuronpath.figures.common import save
 from neuronpath.records.schema import METHODS, MOST_UNITS
 
 
@@ -30,8 +28,8 @@ def main() -> None:
         help="class indices, a panel each (default: 146 178 232 248, the paper's)",
     )
     options = parser.parse_args()
-    classes = open_classes(options, resolve(options), options.classes)
-    for file in save(plot_classes(classes, classes.labels), options.output_dir / "paper-plot"):
+    classes = analysis.open_classes(options, analysis.resolve(options), options.classes)
+    for file in figures.save(figures.plot_classes(classes, classes.labels), options.output_dir / "paper-plot"):
         print(f"picture     {file.resolve()}")
 
 

@@ -1,6 +1,12 @@
-from .classes import Classes as Classes, read_classes as read_classes
-from .confusion import mantel as mantel, soft_confusion as soft_confusion
+from .classes import Classes as Classes, open_classes as open_classes, read_classes as read_classes, resolve as resolve
+from .confusion import check_confusion as check_confusion, mantel as mantel, soft_confusion as soft_confusion
+from .export import export_classes as export_classes
 from .metrics import Edited as Edited, Estimate as Estimate, estimate as estimate
 from .results import Results as Results
-from .similarity import cosines as cosines, frequencies as frequencies, neighbours as neighbours
-from .table import table as table
+from .similarity import (
+    cosines as cosines,
+    frequencies as frequencies,
+    neighbours as neighbours,
+    write as write,
+)
+from .table import GROUPS as GROUPS, markdown as markdown, table as table

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import bootstrap
 
 RESAMPLES = 9999
 
@@ -50,6 +49,8 @@ def estimate(labels: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], 
     value = float(statistic(np.concatenate([*several, alone])))
     if not several:
         return Estimate(value, None, None, len(labels))
+    from scipy.stats import bootstrap  # takes half a second, which --help need not wait for
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SciPy's, where all resamples agree
         interval = bootstrap(

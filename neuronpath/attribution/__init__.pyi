@@ -2,12 +2,7 @@ from .adaptive import find_path_auto as find_path_auto
 from .edits import edit as edit, enhance as enhance, gain as gain, remove as remove
 from .influence import InfluencePath as InfluencePath, influence_path as influence_path
 from .quadrature import Quadrature as Quadrature
+from .rows import default_rows as default_rows
 from .score import score_path as score_path
-from .search import (
-    Exhaustive as Exhaustive,
-    Layer as Layer,
-    NeuronPath as NeuronPath,
-    Shortlist as Shortlist,
-    activation_path as activation_path,
-    find_path as find_path,
-)
+from .search import NeuronPath as NeuronPath, activation_path as activation_path, find_path as find_path
+from .searches import Exhaustive as Exhaustive, Layer as Layer, Shortlist as Shortlist

@@ -12,17 +12,20 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from .choice import Shortlisted, choose
+from .choice import Choice, Shortlisted, best
 from .engine import Ramp
-from .forward import probability, write
+from .searches import Shortlist
 
-FIRST = 8  # candidates that a shortlist scores at first
 STOPPED = ("rule", "cap", "all")  # why a shortlist was as long as it was; `Choice.stopped` are indices
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """A search on its way: the ramps of the path so far and the layer whose neurons are chosen next."""
+    """A search on its way: the ramps of the path so far and the layer whose neurons are chosen next.
+
+    Scores come by rule: those of the quadrature, and, with `lower`, those of a rule on the same nodes; `lower` is then
+    the ratio of its weight to the quadrature's, for each of the ramps.
+    """
 
     ramps: Sequence[Ramp]
     layer: int
@@ -30,9 +33,10 @@ class Frontier:
     h: Tensor  # (B, N, H) h̄ of the layer
     k: int  # neurons to choose
     rows: int  # most rows, pairs × nodes, at once
+    lower: Sequence[float] | None = None
 
-    def layer_scores(self, whole_layer: bool = True) -> Tensor:
-        """Scores (B, H) from one tail forward and backward per node.
+    def layer_scores(self, whole_layer: bool = True) -> list[Tensor]:
+        """Scores (B, H) by rule, from one tail forward and backward per node.
 
         With `whole_layer` the layer is ramped at once, the released shortcut; without, it stays at h̄: the shortlist's
         estimate.
@@ -41,76 +45,57 @@ class Frontier:
         for ramp in self.ramps:
             ramp.enter(self.layer)
             parts.append(ramp.gradients(whole_layer))
-        G, g = (reduce(torch.add, gradients) for gradients in zip(*parts, strict=True))
-        return ((self.S[..., None] + self.h) * (G[..., None] + g)).sum(1)
+        path, layer = (self._by_rule(gradients) for gradients in zip(*parts, strict=True))
+        return [((self.S[..., None] + self.h) * (G[..., None] + g)).sum(1) for G, g in zip(path, layer, strict=True)]
 
-    def exact_scores(self, images: Tensor, neurons: Tensor) -> Tensor:
-        """Scores (P,) of pairs (image of the batch, neuron of the layer), each neuron ramped alone with the path.
+    def exact_scores(self, images: Tensor, neurons: Tensor) -> list[Tensor]:
+        """Scores (P,) by rule of pairs (image of the batch, neuron of the layer), each neuron ramped with the path.
 
-        The layer must be entered. At least one pair and at most `rows` rows are evaluated at once, which does not
-        change the result.
+        The layer must be entered.
         """
-        totals = []
-        for ramp in self.ramps:
-            ramp.reopen()
-            size = max(1, self.rows // len(ramp.weights))
-            pairs = zip(images.split(size), neurons.split(size), strict=True)
-            totals.append(torch.cat([candidate_gradients(ramp, i, j) for i, j in pairs]))
-            ramp.close()
-        return ((self.S[images] + self.h[images, :, neurons]) * reduce(torch.add, totals)).sum(1)
+        gradients = self._by_rule([ramp.candidate_gradients(images, neurons, self.rows) for ramp in self.ramps])
+        return [((self.S[images] + self.h[images, :, neurons]) * gradient).sum(1) for gradient in gradients]
 
-    def all_exact_scores(self) -> Tensor:
-        """The exact scores (B, H) of all neurons."""
+    def all_exact_scores(self) -> list[Tensor]:
+        """The exact scores (B, H) of all neurons, by rule."""
         for ramp in self.ramps:
             ramp.enter(self.layer)
         B, _, H = self.h.shape
         device = self.h.device
         neurons = torch.arange(H, device=device).repeat_interleave(B)
-        return self.exact_scores(torch.arange(B, device=device).repeat(H), neurons).view(H, B).T.contiguous()
+        found = self.exact_scores(torch.arange(B, device=device).repeat(H), neurons)
+        return [scores.view(H, B).T.contiguous() for scores in found]
+
+    def choose(self, scores: Sequence[Tensor]) -> Choice:
+        """The best of a layer's `scores` (B, H), by rule."""
+        return best(scores, self.k)
+
+    def shortlist(self, rule: Shortlist) -> Shortlisted:
+        """The best of those that are worth an exact score."""
+        return shortlist(self.layer_scores(whole_layer=False)[0], self.k, self.exact_scores, rule)
+
+    def _by_rule(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """The sum over the ramps, and that of the lower rule."""
+        found = [reduce(torch.add, parts)]
+        if self.lower is not None:
+            found.append(reduce(torch.add, (share * part for share, part in zip(self.lower, parts, strict=True))))
+        return found
 
 
-def candidate_gradients(ramp: Ramp, images: Tensor, neurons: Tensor) -> Tensor:
-    """Σ_k ω_k (Σ_{n∈P} ∂F/∂w_n[t] + ∂F/∂w_j[t]) with P and neuron j alone ramped, its layer else at h̄: (P, N).
-
-    images, neurons (P,): the pairs (image of the batch, neuron j of the layer entered). P·k rows at once, each a tail
-    forward and backward from the kept stream, and for N > 1 the way back through the path's layers.
-    """
-    k, layer, model, plain = len(ramp.weights), ramp.layer, ramp.model, ramp.plain
-    rows = (k * images[:, None] + torch.arange(k, device=images.device)).flatten()  # (P·k,)
-    u = model.blocks[layer].columns(neurons)[:, None]  # (P, 1, D)
-    w = plain.hidden[layer][images, :, neurons][..., None]  # (P, N, 1)
-    update = (ramp.alpha[rows] - 1) * (w * u).repeat_interleave(k, 0)
-    out = (plain.written[layer][images].repeat_interleave(k, 0) + update).requires_grad_()  # (P·k, N, D)
-    z = ramp.z.detach()[rows].requires_grad_()
-    with torch.enable_grad():
-        F = probability(model.run(write(model, z, layer, out), layer + 1), ramp.targets[rows])
-        dz, dout = torch.autograd.grad(F.sum(), [z, out])
-    total = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N): ∂F/∂w_j
-    if ramp.chosen:
-        total = total + ramp.pull(rows, dz).unflatten(0, (-1, k))
-    return torch.einsum("k,pkn->pn", ramp.weights, total)
+Score = Callable[[Tensor, Tensor], list[Tensor]]  # as `Frontier.exact_scores`
 
 
-@dataclass(frozen=True)
-class Rule:
-    """When a shortlist is long enough: see `shortlist`."""
+def shortlist(estimates: Tensor, k: int, score: Score, rule: Shortlist) -> Shortlisted:
+    """The k best of the candidates scored: the best `rule.first` by `estimates` (B, H), then twice as many, and so on.
 
-    most: int
-    kappa: float
-    first: int = FIRST
-
-
-def shortlist(estimates: Tensor, k: int, score: Callable[[Tensor, Tensor], Tensor], rule: Rule) -> Shortlisted:
-    """The k best of the candidates scored: the best `first` by `estimates` (B, H), then twice as many, and so on.
-
-    An image is done once its k-th best exact score beats the next estimate by more than `kappa` times its largest
-    |exact - estimate|, or when `most` are scored ("cap") or all H ("all"). `score` as `Frontier.exact_scores`. Images
-    do not touch each other.
+    An image is done once its k-th best exact score beats the next estimate by more than `rule.kappa` times its largest
+    |exact - estimate|, or when `rule.most` are scored ("cap") or all H ("all"). Images do not touch
+    each other.
     """
     B, H = estimates.shape
     most = min(rule.most, H)
     order = estimates.argsort(dim=-1, descending=True, stable=True)
-    exact, error = torch.full_like(estimates, -torch.inf), torch.zeros_like(estimates[:, 0])
+    by_rule, error = list[Tensor](), torch.zeros_like(estimates[:, 0])
     scored, stopped = torch.zeros_like(order[:, 0]), torch.full_like(order[:, 0], STOPPED.index("cap"))
     open_, done, count = torch.arange(B, device=order.device), 0, rule.first
     while count <= k:
@@ -119,7 +104,11 @@ def shortlist(estimates: Tensor, k: int, score: Callable[[Tensor, Tensor], Tenso
         count = min(count, most)
         new = order[open_, done:count].T  # (new, open images): neighbours are of different images
         images, neurons = open_.repeat(len(new)), new.flatten()
-        exact[images, neurons] = found = score(images, neurons)
+        scores = score(images, neurons)
+        by_rule = by_rule or [torch.full_like(estimates, -torch.inf) for _ in scores]
+        for exact, found in zip(by_rule, scores, strict=True):
+            exact[images, neurons] = found
+        exact, found = by_rule[0], scores[0]
         errors = (found - estimates[images, neurons]).abs().view(new.shape).amax(0)
         error[open_], scored[open_] = torch.maximum(error[open_], errors), count
         if count == H:
@@ -133,6 +122,6 @@ def shortlist(estimates: Tensor, k: int, score: Callable[[Tensor, Tensor], Tenso
             break
         count *= 2
     place = order.argsort(dim=-1)  # (B, H), the inverse of `order`
-    chosen, margin = choose(exact, k, place < scored[:, None])
-    rank = 1 + place.gather(1, chosen).amax(-1)
-    return Shortlisted(chosen, margin, rank, scored, stopped)
+    choice = best(by_rule, k, place < scored[:, None])
+    rank = 1 + place.gather(1, choice.chosen).amax(-1)
+    return Shortlisted(choice.chosen, choice.margin, rank, scored, stopped, doubt=choice.doubt)

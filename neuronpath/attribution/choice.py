@@ -1,6 +1,7 @@
 """The choice of a layer's neurons from scores."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ class Choice:
 
     chosen: Tensor  # (B, K) neurons, best first
     margin: Tensor  # (B,) as of `choose`; of a shortlist, among the candidates scored
+    doubt: Tensor | None = field(default=None, kw_only=True)  # (B,) whether the lower rule chooses other neurons
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,12 @@ def choose(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor,
     if known is not None:
         margin = margin.where(known.sum(-1) > k, 1)
     return order[:, :k], margin.where(largest.isfinite(), torch.nan)
+
+
+def best(scores: Sequence[Tensor], k: int, known: Tensor | None = None) -> Choice:
+    """The choice by the first of `scores` (B, H), and where there is a second, those of a lower rule, the doubt."""
+    chosen, margin = choose(scores[0], k, known)
+    doubt = None
+    for other in scores[1:]:
+        doubt = (choose(other, k, known)[0].sort(-1).values != chosen.sort(-1).values).any(-1)
+    return Choice(chosen, margin, doubt=doubt)

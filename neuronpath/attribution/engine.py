@@ -5,19 +5,20 @@ layers write to the residual stream is the unperturbed fc2(h̄) plus a rank-K up
 fc2.weight. Going on from layer l to l+1 changes nothing before l: every node keeps the stream of the current layer, and
 only the layers behind it, the *tail*, are run again.
 
-A *row* is one (image, node) pair; rows lie image by image, R = B·k for the k nodes of a ramp. There are two kinds of
+A *row* is one (image, node) pair; rows lie image by image, R = B·k for the k nodes of a ramp. There are three kinds of
 `Ramp`, which differ in how they come by the gradient of the path's own neurons:
 
 - `ForwardRamp` (N = 1) carries the forward-mode tangent of the kept stream along "1 at each path neuron", so that the
   backward pass of a search ends at the current layer.
 - `ReverseRamp` (any N) goes back through the kept graph of the path's layers: the gradient per neuron token.
+- `PlainRamp` is the node α = 1, whose state is the plain forward's in every layer, for every candidate (`unramped`).
 """
 
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -28,25 +29,54 @@ from ..models.vit import VisionTransformer
 from .forward import Plain, gather_neurons, neuron_rows, open_block, plain_forward, probability, resolve_targets, write
 from .quadrature import Quadrature
 from .rows import node_groups
+from .unramped import PlainGraph, Unramped, sum_of_products
 
 
 @dataclass(frozen=True)
 class Problem:
-    """B images whose paths are to be found or scored, all with one rule; `rows`: most rows at once."""
+    """B images whose paths are to be found or scored, all with one rule; `rows`: most rows at once.
+
+    `apart`: one ramp for every node, so that a lower rule on the same nodes is at hand, too.
+    """
 
     model: VisionTransformer
     plain: Plain
     targets: Tensor  # (B,) class indices
     quadrature: Quadrature
     rows: int
+    graph: PlainGraph | None = None  # where α = 1 is a node
+    apart: bool = False
 
     @classmethod
     def of(
-        cls, model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, rows: int
+        cls,
+        model: VisionTransformer,
+        images: Tensor,
+        targets: Tensor,
+        quadrature: Quadrature,
+        rows: int,
+        *,
+        apart: bool = False,
     ) -> "Problem":
         """`images` (B, 3, height, width) after their plain forward; a negative target is the predicted class."""
-        plain = plain_forward(model, images)
-        return cls(model, plain, resolve_targets(targets, plain.logits), quadrature, rows)
+        graph = None
+        if quadrature.unramped:
+            graph = PlainGraph(model, images, tangents=carries_tangents(model, images.device))
+            plain = graph.plain()
+        else:
+            plain = plain_forward(model, images)
+        return cls(model, plain, resolve_targets(targets, plain.logits), quadrature, rows, graph, apart)
+
+    @cached_property
+    def unramped(self) -> Unramped:
+        """The gradients at α = 1, for all that needs them."""
+        assert self.graph is not None
+        return Unramped(self.graph, self.targets)
+
+
+def carries_tangents(model: VisionTransformer, device: torch.device) -> bool:
+    """Whether a search carries the path's tangent: for N = 1, where attention has a forward mode (mps lacks it)."""
+    return model.num_neuron_tokens == 1 and device.type != "mps"
 
 
 class Ramp(ABC):
@@ -59,13 +89,8 @@ class Ramp(ABC):
     G = ramp.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
     """
 
-    z: Tensor  # (R, T, D), after the last block (R, N, D): the stream opened at the layer entered
-
-    def __init__(self, problem: Problem, nodes: Tensor, weights: Tensor):
+    def __init__(self, problem: Problem):
         self.model, self.plain = problem.model, problem.plain
-        self.images, self.weights = len(problem.targets), weights
-        self.alpha = nodes.repeat(self.images)[:, None, None]  # (R, 1, 1)
-        self.targets = self.rows(problem.targets)
         self.layer = -1  # none entered
         self.chosen: list[Tensor] = []  # per layer of the path (B, K)
 
@@ -78,12 +103,44 @@ class Ramp(ABC):
         """G (B, N) of the path so far and g (B, N, H) of the current layer, the whole of it ramped or all at h̄."""
 
     @abstractmethod
-    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
-        """Σ_{n∈P} ∂F/∂w_n[t], (len(rows), N), from `dz`, ∂F/∂z at these `rows`; a row may come several times."""
+    def candidate_gradients(self, images: Tensor, neurons: Tensor, rows: int) -> Tensor:
+        """Σ_k ω_k (Σ_{n∈P} ∂F/∂w_n[t] + ∂F/∂w_j[t]) with P and neuron j alone ramped, its layer else at h̄: (P, N).
+
+        images, neurons (P,): the pairs (image of the batch, neuron j of the layer entered). At least one pair and at
+        most `rows` rows are evaluated at once, which does not change the result.
+        """
 
     @abstractmethod
     def finish(self) -> Tensor:
         """Σ_k ω_k Σ_{n∈P} ∂F/∂w_n[t] of the finished path, (B, N)."""
+
+    def extend(self, chosen: Tensor) -> None:
+        """Append the current layer's neurons (B, K) to the path."""
+        self.chosen.append(chosen)
+
+    def columns(self, layer: int) -> Tensor:
+        """What a unit of each path neuron of `layer` writes, (B, K, D)."""
+        return self.model.blocks[layer].columns(self.chosen[layer])
+
+    def activations(self, layer: int) -> Tensor:
+        """w̄ of the path neurons of `layer`, (B, N, K)."""
+        return gather_neurons(self.plain.hidden[layer], self.chosen[layer])
+
+
+class StreamRamp(Ramp):
+    """One that keeps the stream of every row from layer to layer."""
+
+    z: Tensor  # (R, T, D), after the last block (R, N, D): the stream opened at the layer entered
+
+    def __init__(self, problem: Problem, nodes: Tensor, weights: Tensor):
+        super().__init__(problem)
+        self.images, self.weights = len(problem.targets), weights
+        self.alpha = nodes.repeat(self.images)[:, None, None]  # (R, 1, 1)
+        self.targets = self.rows(problem.targets)
+
+    @abstractmethod
+    def pull(self, rows: Tensor, dz: Tensor) -> Tensor:
+        """Σ_{n∈P} ∂F/∂w_n[t], (len(rows), N), from `dz`, ∂F/∂z at these `rows`; a row may come several times."""
 
     @abstractmethod
     def reopen(self) -> None:
@@ -92,10 +149,6 @@ class Ramp(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of what `reopen` made."""
-
-    def extend(self, chosen: Tensor) -> None:
-        """Append the current layer's neurons (B, K) to the path."""
-        self.chosen.append(chosen)
 
     def rows(self, x: Tensor) -> Tensor:
         """One copy per node of what each image has: (B, …) to (R, …)."""
@@ -121,16 +174,33 @@ class Ramp(ABC):
         """∂F/∂h of the current layer, (B, N, H), from ∂F/∂(what it writes), (R, N, D)."""
         return self.model.blocks[self.layer].neuron_gradient(self.integrate(written))
 
-    def columns(self, layer: int) -> Tensor:
-        """What a unit of each path neuron of `layer` writes, (B, K, D)."""
-        return self.model.blocks[layer].columns(self.chosen[layer])
+    def candidate_gradients(self, images: Tensor, neurons: Tensor, rows: int) -> Tensor:
+        self.reopen()
+        size = max(1, rows // len(self.weights))
+        pairs = zip(images.split(size), neurons.split(size), strict=True)
+        found = torch.cat([self._candidates(i, j) for i, j in pairs])
+        self.close()
+        return found
 
-    def activations(self, layer: int) -> Tensor:
-        """w̄ of the path neurons of `layer`, (B, N, K)."""
-        return gather_neurons(self.plain.hidden[layer], self.chosen[layer])
+    def _candidates(self, images: Tensor, neurons: Tensor) -> Tensor:
+        """Of P pairs at once: P·k rows, each a tail forward and backward from the kept stream, and `pull`."""
+        k, model, plain = len(self.weights), self.model, self.plain
+        rows = (k * images[:, None] + torch.arange(k, device=images.device)).flatten()  # (P·k,)
+        u = model.blocks[self.layer].columns(neurons)[:, None]  # (P, 1, D)
+        w = plain.hidden[self.layer][images, :, neurons][..., None]  # (P, N, 1)
+        update = (self.alpha[rows] - 1) * (w * u).repeat_interleave(k, 0)
+        out = (plain.written[self.layer][images].repeat_interleave(k, 0) + update).requires_grad_()  # (P·k, N, D)
+        z = self.z.detach()[rows].requires_grad_()
+        with torch.enable_grad():
+            F = probability(model.run(write(model, z, self.layer, out), self.layer + 1), self.targets[rows])
+            dz, dout = torch.autograd.grad(F.sum(), [z, out])
+        total = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N): ∂F/∂w_j
+        if self.chosen:
+            total = total + self.pull(rows, dz).unflatten(0, (-1, k))
+        return torch.einsum("k,pkn->pn", self.weights, total)
 
 
-class ForwardRamp(Ramp):
+class ForwardRamp(StreamRamp):
     """N = 1: the stream z of every row with its tangent t along "1 at each path neuron".
 
     A layer costs one block forward for z and one for t; `gradients` the tail, forward and backward.
@@ -196,7 +266,7 @@ class ForwardRamp(Ramp):
         return z, write(self.model, t, layer, u.sum(1, keepdim=True))
 
 
-class ReverseRamp(Ramp):
+class ReverseRamp(StreamRamp):
     """Any N: the path's activations w are leaves of a kept graph, so that ∂F/∂w_n[t] comes per neuron token.
 
     For N > 1 a layer of the path costs attention only: all its patch units are clamped.
@@ -264,22 +334,86 @@ class ReverseRamp(Ramp):
         return self.integrate(reduce(torch.add, (gradient.sum(-1) for gradient in gradients)))
 
 
+class PlainRamp(Ramp):
+    """The node α = 1: no row of its own, nothing evaluated per candidate; `weight` is its ω.
+
+    A layer costs, for N = 1, one block's tangent, and for N > 1 the way back through the path's layers.
+    """
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        self.weight, self.unramped = problem.quadrature.unramped, problem.unramped
+        self.t: Tensor | None = None  # (B, T, D): the tangent of the opened stream along "1 at each path neuron"
+        self._found: tuple[Tensor, Tensor] | None = None  # what `gradients` returns in the layer entered
+
+    def enter(self, layer: int) -> None:
+        if layer == self.layer:
+            return
+        self.layer, self._found = layer, None
+        if self.unramped.graph.tangents and layer:
+            self.t = self.unramped.push(layer, self._with_path_neurons(layer - 1))
+
+    def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
+        if self._found is None:
+            dz = self.unramped.gradients[self.layer]
+            g = self.model.blocks[self.layer].neuron_gradient(neuron_rows(self.model, dz, self.layer))
+            self._found = self.weight * self._path_gradient(dz), self.weight * g
+        return self._found
+
+    def candidate_gradients(self, images: Tensor, neurons: Tensor, rows: int) -> Tensor:
+        """All candidates share one gradient."""
+        G, g = self.gradients()
+        return G[images] + g[images, :, neurons]
+
+    def finish(self) -> Tensor:
+        last = len(self.chosen) - 1
+        if not self.unramped.graph.tangents:
+            return self.weight * self.unramped.path_gradients([self.columns(i) for i in range(last + 1)])
+        t = self._with_path_neurons(last)
+        return self.weight * torch.linalg.vecdot(self.unramped.gradients[last].flatten(1), t.flatten(1))[:, None]
+
+    def _path_gradient(self, dz: Tensor) -> Tensor:
+        """Σ_{n∈P} ∂F/∂w_n[t], (B, N), from ∂F/∂(stream opened at the layer entered)."""
+        if not self.chosen:
+            return torch.zeros_like(self.plain.hidden[0][..., 0])
+        if self.t is not None:
+            return torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1))[:, None]
+        columns = [self.columns(i) for i in range(len(self.chosen))]
+        return sum_of_products(self.unramped.write_gradients(self.layer, dz), columns)
+
+    def _with_path_neurons(self, layer: int) -> Tensor:
+        """The tangent of the stream entering the next block."""
+        t = torch.zeros_like(self.unramped.gradients[layer]) if self.t is None else self.t
+        return write(self.model, t, layer, self.columns(layer).sum(1, keepdim=True))
+
+
 def search_ramps(problem: Problem) -> Sequence[Ramp]:
     """One ramp for as many nodes as the rows admit at once, and so on: of the kind that a search needs."""
-    plain, images = problem.plain, len(problem.targets)
-    if plain.hidden[0].shape[1] == 1 and plain.logits.device.type != "mps":  # whose attention has no forward mode
-        return [ForwardRamp(problem, *part) for part in _node_groups(problem)]
-    keep = images * problem.quadrature.steps <= problem.rows
-    return [ReverseRamp(problem, *part, keep=keep) for part in _node_groups(problem)]
+    unramped = [PlainRamp(problem)] if problem.quadrature.unramped else []
+    if carries_tangents(problem.model, problem.targets.device):
+        return [*(ForwardRamp(problem, *part) for part in _node_groups(problem)), *unramped]
+    keep = len(problem.targets) * len(problem.quadrature.ramped[0]) <= problem.rows
+    return [*(ReverseRamp(problem, *part, keep=keep) for part in _node_groups(problem)), *unramped]
 
 
-def score_ramps(problem: Problem) -> Sequence[Ramp]:
-    """The same for the score of a given path: forward and backward are cheaper than forward mode."""
-    return [ReverseRamp(problem, *part) for part in _node_groups(problem)]
+def path_gradients(problem: Problem, path: Tensor) -> Tensor:
+    """Σ_k ω_k Σ_{n∈P} ∂F/∂w_n[t], (B, N), of a given path (B, l, K): forward and backward, no forward mode."""
+    parts = []
+    for part in _node_groups(problem):
+        ramp = ReverseRamp(problem, *part)
+        for layer in range(path.shape[1]):
+            ramp.enter(layer)
+            ramp.extend(path[:, layer])
+        parts.append(ramp.finish())
+    if problem.quadrature.unramped:
+        columns = [problem.model.blocks[layer].columns(path[:, layer]) for layer in range(path.shape[1])]
+        parts.append(problem.quadrature.unramped * problem.unramped.path_gradients(columns))
+    return reduce(torch.add, parts)
 
 
 def _node_groups(problem: Problem) -> Iterable[tuple[Tensor, Tensor]]:
-    return node_groups(problem.quadrature, problem.rows // len(problem.targets), problem.plain.logits)
+    size = 1 if problem.apart else problem.rows // len(problem.targets)
+    return node_groups(problem.quadrature, size, problem.plain.logits)
 
 
 def _distinct(rows: Tensor) -> list[Tensor]:

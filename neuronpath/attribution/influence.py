@@ -12,7 +12,7 @@ from torch import Tensor
 from ..models.vit import VisionTransformer
 from .choice import choose
 from .engine import Problem
-from .forward import probability
+from .forward import neuron_rows, probability
 from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups, node_groups
 from .score import score_plain
@@ -49,7 +49,7 @@ def influence_path(
     found = []
     for x, y in image_groups(quadrature, rows, images, targets):
         problem = Problem.of(model, x, y, quadrature, rows)
-        influence = layer_influence(model, x, problem.targets, quadrature, rows)
+        influence = layer_influence(problem, x)
         path, margin = (torch.stack(parts, 1) for parts in zip(*(choose(i, 1) for i in influence), strict=True))
         found.append((path, score_plain(problem, path), margin, problem.plain.logits))
     result = InfluencePath(*(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -57,14 +57,16 @@ def influence_path(
     return result
 
 
-def layer_influence(
-    model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, rows: int
-) -> list[Tensor]:
-    """Σ_k ω_k mean_t ∂F/∂h_j[t] of every layer, (B, H) each."""
-    B, parts = len(images), []
-    for alpha, weight in node_groups(quadrature, rows // B, images):
+def layer_influence(problem: Problem, images: Tensor) -> list[Tensor]:
+    """Σ_k ω_k mean_t ∂F/∂h_j[t] of every layer, (B, H) each; `images` (B, 3, height, width) are those of `problem`."""
+    model, quadrature, B = problem.model, problem.quadrature, len(images)
+    parts = []
+    for alpha, weight in node_groups(quadrature, problem.rows // B, images):
         scaled = alpha.repeat(B)[:, None, None, None] * images.repeat_interleave(len(alpha), 0)
-        parts.append(_written_gradients(model, scaled, targets.repeat_interleave(len(alpha)), weight))
+        parts.append(_written_gradients(model, scaled, problem.targets.repeat_interleave(len(alpha)), weight))
+    if quadrature.unramped:  # α = 1 is the plain forward
+        plain = [neuron_rows(model, dz, layer).mean(1) for layer, dz in enumerate(problem.unramped.gradients)]
+        parts.append(quadrature.unramped * torch.stack(plain))
     # fc2 is linear: its transpose is applied once, to the mean over tokens and nodes.
     total: Tensor = reduce(torch.add, parts)
     return [block.neuron_gradient(g) for g, block in zip(total, model.blocks, strict=True)]

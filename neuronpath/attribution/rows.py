@@ -14,14 +14,19 @@ GPU_FLOATS = 2 * 2**30
 
 
 def node_groups(quadrature: Quadrature, size: int, like: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    """(nodes, weights) in groups of at most `size`, at least 1, on the device and in the dtype of `like`."""
-    nodes, weights = (torch.as_tensor(x).to(like) for x in (quadrature.nodes, quadrature.weights))
+    """(nodes, weights) in groups of at most `size`, at least 1, on the device and in the dtype of `like`.
+
+    Without the node α = 1, which has no row.
+    """
+    nodes, weights = (torch.as_tensor(x).to(like) for x in quadrature.ramped)
+    if not len(nodes):
+        return []
     return zip(nodes.split(max(1, size)), weights.split(max(1, size)), strict=True)
 
 
 def image_groups(quadrature: Quadrature, rows: int, *tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """The images in groups whose nodes fit into `rows` together; one by one where not even one image's do."""
-    size = max(1, rows // quadrature.steps)
+    size = max(1, rows // max(1, len(quadrature.ramped[0])))
     return zip(*(cast("tuple[Tensor, ...]", x.split(size)) for x in tensors), strict=True)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models.vit import VisionTransformer
-from .engine import Problem, score_ramps
+from .engine import Problem, path_gradients
 from .forward import gather_neurons
 from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups
@@ -38,15 +38,9 @@ def score_path(
 
 def score_plain(problem: Problem, path: Tensor) -> Tensor:
     """`score_path` where the plain forward is at hand."""
-    parts = []
-    for ramp in score_ramps(problem):
-        for layer in range(path.shape[1]):
-            ramp.enter(layer)
-            ramp.extend(path[:, layer])
-        parts.append(ramp.finish())
     weights = zip(problem.plain.hidden, path.unbind(1), strict=False)
     S = reduce(torch.add, (gather_neurons(h, p).sum(-1) for h, p in weights))
-    return (S * reduce(torch.add, parts)).mean(1)
+    return (S * path_gradients(problem, path)).mean(1)
 
 
 def check_path(model: VisionTransformer, images: int, path: Tensor) -> None:

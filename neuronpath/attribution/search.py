@@ -3,7 +3,6 @@
 Source: Wang et al. 2025, Algorithm 1 as released and exactly (docs/method.md §3), and its Activation baseline (§4).
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -13,72 +12,14 @@ from torch import Tensor
 
 from ..errors import NonFiniteError
 from ..models.vit import VisionTransformer
-from .candidates import Frontier, Rule, shortlist
+from .candidates import Frontier
 from .choice import Choice, Shortlisted, choose
 from .engine import Problem, search_ramps
 from .forward import Plain, gather_neurons, plain_forward
 from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups
 from .score import score_plain
-
-
-class Search(ABC):
-    """How the neurons of a layer are scored and chosen, given the path so far."""
-
-    name: str
-
-    @abstractmethod
-    def select(self, frontier: Frontier) -> Choice: ...
-
-
-@dataclass(frozen=True)
-class Layer(Search):
-    """The whole layer is ramped at once: the shortcut of the released code."""
-
-    name = "layer"
-
-    def select(self, frontier: Frontier) -> Choice:
-        return Choice(*choose(frontier.layer_scores(), frontier.k))
-
-
-@dataclass(frozen=True)
-class Shortlist(Search):
-    """Every candidate is ramped alone, as in Algorithm 1, but only the best by an estimate (`candidates.shortlist`).
-
-    `most`: candidates of a layer that are scored at most. `kappa`: by how many of the largest errors seen the K-th best
-    must beat the next estimate; larger is stricter and longer.
-    """
-
-    most: int = 64
-    kappa: float = 2.0
-    name = "shortlist"
-
-    def select(self, frontier: Frontier) -> Choice:
-        estimates = frontier.layer_scores(whole_layer=False)
-        return shortlist(estimates, frontier.k, frontier.exact_scores, Rule(self.most, self.kappa))
-
-
-@dataclass(frozen=True)
-class Exhaustive(Search):
-    """Every candidate is ramped alone: Algorithm 1 itself."""
-
-    name = "exhaustive"
-
-    def select(self, frontier: Frontier) -> Choice:
-        return Choice(*choose(frontier.all_exact_scores(), frontier.k))
-
-
-#: The searches with their default options, by name.
-SEARCHES: dict[str, Search] = {search.name: search for search in (Layer(), Shortlist(), Exhaustive())}
-
-
-def search_of(search: Search | str) -> Search:
-    """A search by its name, or itself. ValueError for an unknown name."""
-    if isinstance(search, Search):
-        return search
-    if search not in SEARCHES:
-        raise ValueError(f"search {search!r} is unknown; choose from {', '.join(SEARCHES)}")
-    return SEARCHES[search]
+from .searches import Search, Shortlist, search_of
 
 
 @dataclass(frozen=True)
@@ -96,6 +37,7 @@ class NeuronPath:
     search_rank: Tensor | None = None  # (B, L), `Shortlist` only: `Choice.rank`, `.scored` and `.stopped` of each layer
     search_scored: Tensor | None = None
     search_stopped: Tensor | None = None
+    doubt: Tensor | None = None  # (B,), with `doubt` only: whether a lower rule chooses otherwise in any layer
     nodes: Tensor | None = None  # (B,), `adaptive` only: nodes of the rule that found it
     converged: Tensor | None = None  # (B,), `adaptive` only: 1 where two rules in turn agreed, 0 not, -1 untried
 
@@ -113,6 +55,7 @@ def find_path(
     k: int = 1,
     *,
     search: Search | str = "layer",
+    doubt: bool = False,
     internal_batch_size: int | None = None,
 ) -> NeuronPath:
     """Each image's neuron path and, beside it, its activation path, both with their JAS.
@@ -122,6 +65,9 @@ def find_path(
     G and g_j are taken: `Exhaustive` ramps candidate j alone beside P, as Algorithm 1 does; `Layer` ramps the whole
     layer at once, the shortcut of the released code; `Shortlist` scores like `Exhaustive`, but only the best by an
     estimate, and fills `search_rank`, `search_scored` and `search_stopped`. Their names stand for their defaults.
+
+    With `doubt` the same gradients also tell, at next to no cost, where a rule of lower degree on some of the nodes
+    (`Quadrature.lower`) would choose otherwise.
 
     images (B, 3, height, width) and targets (B,) class indices, on the model's device; a negative target stands
     for the predicted class. `internal_batch_size`: most rows (images × nodes × candidates) at once; it bounds the
@@ -136,7 +82,9 @@ def find_path(
         raise ValueError(f"the most of a shortlist must be at least k = {k}, not {search.most}")
     rows = internal_batch_size or default_rows(model, images.device)
     groups = image_groups(quadrature, rows, images, targets)
-    whole = NeuronPath.cat([_find(Problem.of(model, x, y, quadrature, rows), k, search) for x, y in groups])
+    whole = NeuronPath.cat(
+        [_find(Problem.of(model, x, y, quadrature, rows, apart=doubt), k, search) for x, y in groups]
+    )
     check_finite(whole.margin, whole.score + whole.base_score)
     return whole
 
@@ -157,6 +105,7 @@ def check_finite(margin: Tensor, score: Tensor) -> None:
 def _find(problem: Problem, k: int, search: Search) -> NeuronPath:
     score, layers = _progressive_search(problem, k, search)
     short = [layer for layer in layers if isinstance(layer, Shortlisted)]
+    doubts = [layer.doubt for layer in layers if layer.doubt is not None]
     plain = problem.plain
     path, base = torch.stack([layer.chosen for layer in layers], 1), _activation_path(plain, k)
     return NeuronPath(
@@ -171,6 +120,7 @@ def _find(problem: Problem, k: int, search: Search) -> NeuronPath:
         search_rank=torch.stack([layer.rank for layer in short], 1) if short else None,
         search_scored=torch.stack([layer.scored for layer in short], 1) if short else None,
         search_stopped=torch.stack([layer.stopped for layer in short], 1) if short else None,
+        doubt=reduce(torch.logical_or, doubts) if doubts else None,
     )
 
 
@@ -178,8 +128,10 @@ def _progressive_search(problem: Problem, k: int, search: Search) -> tuple[Tenso
     """The found path's score (B,), and what `search` chose in each layer."""
     ramps, hidden = search_ramps(problem), problem.plain.hidden
     S, layers = torch.zeros_like(hidden[0][..., 0]), []  # (B, N)
+    quadrature = problem.quadrature
+    lower = (quadrature.lower / quadrature.weights).tolist() if problem.apart else None
     for layer, h in enumerate(hidden):
-        choice = search.select(Frontier(ramps, layer, S, h, k, problem.rows))
+        choice = search.select(Frontier(ramps, layer, S, h, k, problem.rows, lower))
         for ramp in ramps:
             ramp.extend(choice.chosen)
         S = S + gather_neurons(h, choice.chosen).sum(-1)

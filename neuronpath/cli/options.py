@@ -11,6 +11,7 @@ from ..files import DATASETS, DEFAULT_PATH, DEFAULT_PATHS, ROOT, default_dataset
 from ..models.configs import CONFIGS, PRECISIONS
 from .parsing import Parser, device_name, file_name, labels, shard, whole
 from .processes import share
+from .threads import settle_threads
 
 Group = argparse._ArgumentGroup
 PREPROCESS = "paper: squash to a square, ImageNet mean/std, 0.5 for CIFAR; native: as the weights were trained"
@@ -250,6 +251,7 @@ def settle(options: Namespace) -> Namespace:
 
     UserError for a device that is not there or lacks the precision.
     """
+    settle_threads()
     from ..models import devices  # PyTorch, once the options are right
 
     if options.dataset_path is None:

@@ -1,4 +1,4 @@
-from .classes import plot_classes as plot_classes, plot_similarity as plot_similarity
+from .classes import plot_classes as plot_classes, plot_similarity as plot_similarity, save_pages as save_pages
 from .common import save as save
 from .edits import accuracy_deviation as accuracy_deviation, probability_deviation as probability_deviation
 from .paths import plot_paths as plot_paths

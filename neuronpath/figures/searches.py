@@ -14,7 +14,7 @@ def plot_study(found: dict) -> Figure:
         _draw_rules(left, r)
         _draw_searches(right, r)
         left.set_title(f"{escaped(name)}: rules (layer search), n = {r['quadrature']['converged']}", fontsize=9)
-        right.set_title(f"{escaped(name)}: searches (Gauss-Legendre 3), n = {r['layers']['images']}", fontsize=9)
+        right.set_title(f"{escaped(name)}: searches, n = {r['layers']['images']}", fontsize=9)
         left.set_ylabel("whole paths equal to the converged one, %", fontsize=8)
         right.set_ylabel("whole paths equal to the exhaustive one, %", fontsize=8)
         for ax in (left, right):
@@ -25,10 +25,12 @@ def plot_study(found: dict) -> Figure:
 
 def _draw_rules(axes: Axes, r: dict) -> None:
     node = r["costs"]["layer, Gauss-Legendre 4"]["block_passes"] / 4
-    for (rule, sizes), marker in zip(r["quadrature"]["rules"].items(), "osv^", strict=True):
-        axes.plot([node * int(m) for m in sizes], [100 * agree for agree in sizes.values()], marker=marker, label=rule)
-        for m, agree in sizes.items():
-            axes.annotate(m, (node * int(m), 100 * agree), xytext=(3, -9), textcoords="offset points", fontsize=7)
+    for (rule, sizes), marker in zip(r["quadrature"]["rules"].items(), "osv^D", strict=True):
+        free = 1 if rule in ("right", "gauss-radau") else 0  # α = 1
+        passes = [node * (int(m) - free) for m in sizes]
+        axes.plot(passes, [100 * agree for agree in sizes.values()], marker=marker, label=rule)
+        for m, cost, agree in zip(sizes, passes, sizes.values(), strict=True):
+            axes.annotate(m, (cost, 100 * agree), xytext=(3, -9), textcoords="offset points", fontsize=7)
     a = r["quadrature"]["auto"]
     axes.plot([node * a["mean_nodes"]], [100 * a["agree"]], "*", markersize=12, color="black", label="auto")
     axes.legend(fontsize=8)
@@ -36,6 +38,6 @@ def _draw_rules(axes: Axes, r: dict) -> None:
 
 def _draw_searches(axes: Axes, r: dict) -> None:
     for (search, path), marker in zip(r["paths"].items(), "osv", strict=True):
-        cost = r["costs"][f"{search}, Gauss-Legendre 3"]["block_passes"]
+        cost = r["costs"][f"{search}, Gauss-Radau {4 if search == 'layer' else 2}"]["block_passes"]
         axes.plot([cost], [100 * path["agree"]], marker, markersize=9, label=f"{search}, mean JAS {path['jas']:.4f}")
     axes.legend(fontsize=8)

@@ -164,6 +164,11 @@ class VisionTransformer(nn.Module):
         return slice(0, 1) if self.config.pool == "cls" else slice(1, None)
 
     @property
+    def num_neuron_tokens(self) -> int:
+        """N."""
+        return 1 if self.config.pool == "cls" else self.config.tokens - 1
+
+    @property
     def other_tokens(self) -> slice:
         return slice(1, None) if self.config.pool == "cls" else slice(0, 1)
 

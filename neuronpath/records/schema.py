@@ -153,7 +153,7 @@ KEYS = {
     "search_rank": Key(LAYERS, ("shortlist",), "the chosen neuron's place in the estimate, from 1"),
     "search_scored": Key(LAYERS, ("shortlist",), "neurons that were scored exactly"),
     "search_stopped": Key(WORDS, ("shortlist",), "`rule` met, `cap` hit, or `all` scored"),
-    "nodes": Key(COUNT, ("auto",), "4, 8 or 16: of the rule whose results these are"),
+    "nodes": Key(COUNT, ("auto",), "of the Gauss-Radau rule whose results these are, α = 1 included"),
     "converged": Key(
         FLAG, ("auto",), "whether the last two rules found the same path; null where one rule alone was tried"
     ),

@@ -4,5 +4,6 @@ from .extraction import (
     JointAttribution as JointAttribution,
     TopKAttribution as TopKAttribution,
 )
-from .job import Job as Job, Plan as Plan, Run as Run, main as main
+from .job import Job as Job, main as main
 from .pruning import TopKEdit as TopKEdit
+from .run import Plan as Plan, Run as Run

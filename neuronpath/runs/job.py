@@ -1,82 +1,18 @@
-"""The road that all scripts share which compute a record per image: from a checkpoint and a data set to label files.
+"""What a script computes, and its options. Nothing here imports PyTorch: help and mistakes are answered at once."""
 
-A `Job` is what one script computes. Its `prepare` checks what can be checked before the first write and returns a
-`Plan`, a frozen value that knows all that the computing needs. A `Run` is one execution: select, compute, report.
-"""
+from __future__ import annotations
 
-import subprocess
-import time
-import warnings
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from ..attribution.rows import default_rows
 from ..cli import options as opt
-from ..cli.exits import DONE, SKIPPED, Report
+from ..cli.exits import Report
 from ..cli.parsing import Parser
-from ..cli.processes import Share
-from ..data.images import ImageSet, open_dataset
-from ..data.loading import Batch, batches
-from ..data.preprocessing import paper_half, preprocessing
-from ..errors import NonFiniteError, UserError, out_of_memory
-from ..files import CHECKOUT, Item, model_name, results_folder
-from ..models.checkpoint import HeadError, load, sha256
-from ..models.devices import free
-from ..models.vit import VisionTransformer
-from ..records.args import Args
-from ..records.schema import check_record
-from ..records.store import Store
-from .accuracy import expected_top1, low_accuracy
-from .summary import Summary
 
-SAMPLE = 500  # images after which accuracy is looked at
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a job works on: the model, the data set, and the images that were chosen."""
-
-    options: Namespace
-    model: VisionTransformer
-    source: ImageSet
-    items: list[Item]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan(ABC):
-    """What a job's preparation finds out; it computes the records.
-
-    `items`: those to compute. `lacking`: those that lack what it takes, each with the reason; one that is to be
-    computed is skipped, any other is only listed. `keys`: what a record holds beside `image` and `label`. `settings`:
-    what a resumed run must agree with, beside data and model. `origin`: the settings of the records that were read.
-    """
-
-    inputs: Inputs
-    items: list[Item]
-    keys: tuple[str, ...]
-    settings: dict[str, Any]
-    lacking: dict[Item, str] = field(default_factory=dict)
-    origin: dict[str, Any] = field(default_factory=dict)
-
-    @abstractmethod
-    def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
-        """Per image its record but for `image` and `label`; at most `rows` rows at once."""
-
-    @abstractmethod
-    def summary(self) -> Summary: ...
-
-    def check(self, record: dict) -> str:
-        """What is wrong with a record that an earlier run left, or ""."""
-        return check_record(record, self.inputs.model.config, self.keys)
+if TYPE_CHECKING:
+    from .run import Inputs, Plan
 
 
 class Job(ABC):
@@ -115,6 +51,8 @@ class Job(ABC):
 def main(job: Job, description: str | None, arguments: Sequence[str] | None = None) -> Report:
     """The script of `job`. UserError for a user's mistake."""
     options = parse(job, description, arguments)
+    from .run import Run
+
     run = Run.select(job, options)
     if run is None:
         return Report(f"process {options.share.index} of {options.share.count}: no labels are left for it")
@@ -137,212 +75,3 @@ def parser_of(job: Job, description: str | None) -> Parser:
     opt.add_running(parser)
     opt.add_output(parser)
     return parser
-
-
-class Run:
-    """One execution of a job by one process."""
-
-    def __init__(self, job: Job, plan: Plan, labels: list[int]):
-        self.job, self.plan, self.labels = job, plan, labels
-        self.options = plan.inputs.options
-        self.rows = self.options.internal_batch_size or default_rows(plan.inputs.model, self.options.device)
-        self.directory: Path = self.options.output_dir or results_folder(job.folder(self.options), self.options)
-        self.summary = plan.summary()
-        self.skipped: list[dict] = []
-        self.listed = self.directory
-        self.resumed = self.others = 0
-        self.seconds = 0.0
-
-    @classmethod
-    def select(cls, job: Job, options: Namespace) -> "Run | None":
-        """Open model and data, choose this process's images and prepare; None where no labels are left for it."""
-        model = _load(job, options)
-        source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
-        selected = source.select(options.labels, options.images_per_class)
-        labels = sorted({item.label for item in selected})
-        mine = set(options.share.of(labels))
-        items = [item for item in selected if item.label in mine]
-        if not items:
-            return None
-        plan = job.prepare(Inputs(options, model, source, items))
-        if plan.lacking and options.on_bad_image == "fail":
-            raise UserError(next(iter(plan.lacking.values())))
-        return cls(job, plan, labels)
-
-    def compute(self) -> None:
-        """Write the records that are not there yet."""
-        plan, started = self.plan, time.perf_counter()
-        with Store(
-            self.directory,
-            self.options.output_prefix,
-            provenance(self.job, plan, self.rows),
-            plan.inputs.source.items,
-            plan.items,
-            overwrite=self.options.overwrite,
-            check=plan.check,
-            earlier=self.summary.add,
-            labels=self.labels,
-        ) as store:
-            self.resumed = self.summary.images
-            computed = set(plan.items)
-            self.skipped = [_skipped(item, why) for item, why in plan.lacking.items() if item not in computed]
-            try:
-                self._write_pending(store)
-            finally:
-                self.listed = store.write_skipped(self.skipped)
-            self.others = store.others()
-        self.seconds = time.perf_counter() - started
-
-    def report(self) -> Report:
-        """What was found, in a few lines; exit code 3 where images were skipped."""
-        share, lines = self.options.share, []
-        if share.speaks:
-            lines += [f"{self.job.name}{_share_words(share)}", _model_line(self.options, self.plan.inputs.model)]
-            lines.append(self.summary.text(self.resumed, self.seconds, self.directory, self.options.output_prefix))
-            if self.others:
-                lines.append(
-                    f"also there  {self.others} records of other images, from earlier runs of the same settings"
-                )
-        if self.skipped:
-            lines.append(f"skipped     {len(self.skipped)} images, listed in {self.listed.resolve()}")
-        # torchrun would stop the other processes.
-        stops = self.skipped and share.launcher != "torchrun"
-        return Report("\n".join(lines), SKIPPED if stops else DONE)
-
-    def _write_pending(self, store: Store) -> None:
-        options, plan, total = self.options, self.plan, len(self.plan.items)
-        source, model, quiet = plan.inputs.source, plan.inputs.model, not self.options.share.speaks
-        transform = preprocessing(options.preprocess, model.config, options.dataset)
-        with tqdm(
-            total=total, initial=self.resumed, unit="img", desc=self.job.name, dynamic_ncols=True, disable=quiet
-        ) as bar:
-
-            def skip(item: Item, reason: str) -> None:
-                self.skipped.append(_skipped(item, reason))
-                store.skip(item)
-                bar.update()
-
-            for item in store.pending:
-                if item in plan.lacking:
-                    skip(item, plan.lacking[item])
-            pending, workers = [item for item in store.pending if item not in plan.lacking], options.num_workers
-            on_gpu = options.device.type == "cuda"
-            for batch in batches(
-                source, pending, transform, options.batch_size, num_workers=workers, pin_memory=on_gpu
-            ):
-                for item, message in batch.bad:
-                    if options.on_bad_image == "fail":
-                        raise UserError(
-                            f"{source.root / item.image}: cannot be read ({message}); replace it or use "
-                            "--on_bad_image skip"
-                        )
-                    skip(item, message)
-                if batch.items:
-                    self._write_batch(store, batch)
-                bar.set_postfix_str(self.summary.running(), refresh=False)
-                bar.update(len(batch.items))
-        if self.resumed < self.summary.images < SAMPLE:
-            self._warn_of_low_accuracy()
-
-    def _write_batch(self, store: Store, batch: Batch) -> None:
-        for item, record in zip(batch.items, self._records(batch), strict=True):
-            whole = {"image": item.image, "label": item.label, **record}
-            store.write(item, whole)
-            self.summary.add(whole)
-            if self.summary.images == SAMPLE:
-                self._warn_of_low_accuracy()
-
-    def _records(self, batch: Batch) -> list[dict]:
-        """Where memory is short, with half as many rows at once."""
-        model, options = self.plan.inputs.model, self.options
-        images = batch.images.to(options.device, model.dtype, non_blocking=batch.images.is_pinned())
-        try:
-            while True:
-                try:
-                    return self.plan.records(batch.items, images, self.rows)
-                except (MemoryError, RuntimeError) as e:
-                    if self.rows == 1 or not out_of_memory(e):
-                        raise
-                # Outside the except block, where the failed attempt's tensors are gone.
-                self.rows //= 2
-                warnings.warn(f"memory is short: --internal_batch_size is now {self.rows}", stacklevel=2)
-                free(options.device)
-        except NonFiniteError as e:
-            advice = "check the checkpoint, or use --precision fp64"
-            raise UserError(f"{batch.items[e.image].image}: the {e.what} are not finite; {advice}") from e
-
-    def _warn_of_low_accuracy(self) -> None:
-        classes, summary = self.plan.inputs.model.config.num_classes, self.summary
-        expected = expected_top1(model_name(self.options), classes)
-        if text := low_accuracy(summary.correct, summary.images, expected, 1 / classes):
-            warnings.warn(text, stacklevel=2)
-
-
-def data_and_model(options: Namespace, model: VisionTransformer) -> dict[str, Any]:
-    """The settings that all jobs share but for the precision: which images, how preprocessed, in which model."""
-    return {
-        "dataset": options.dataset,
-        "checkpoint_sha256": sha256(options.pretrain_weight),
-        **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
-        "preprocess": options.preprocess,
-        **({"preprocess_mean": 0.5} if options.preprocess == "paper" and paper_half(options.dataset) else {}),
-    }
-
-
-def provenance(job: Job, plan: Plan, rows: int) -> Args:
-    options = plan.inputs.options
-    shown = {key: value for key, value in vars(options).items() if key not in ("dtype", "share")}
-    shown["internal_batch_size"] = rows
-    return Args(
-        job.name,
-        {**data_and_model(options, plan.inputs.model), **plan.settings, "precision": options.precision},
-        {key: _plain(value) for key, value in shown.items()},
-        {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
-        plan.origin,
-    )
-
-
-def _load(job: Job, options: Namespace) -> VisionTransformer:
-    o = options
-    named = {"img_size": o.img_size, "num_heads": o.num_heads, "device": o.device, "dtype": o.dtype}
-    try:
-        return load(o.pretrain_weight, o.model_type, pool=job.pool, **named)
-    except HeadError as e:
-        if e.pool not in job.scripts:
-            raise
-        other = job.scripts[e.pool]
-        if CHECKOUT is None:
-            other = f"python -m neuronpath {type(job)(e.pool).name.replace('_', '-')}"
-        raise UserError(f"{e}; run {other}") from e
-
-
-def _skipped(item: Item, reason: str) -> dict:
-    return {"image": item.image, "label": item.label, "error": reason}
-
-
-def _share_words(part: Share) -> str:
-    return f", process {part.index} of {part.count}: every {part.count}th label" if part.count > 1 else ""
-
-
-def _model_line(options: Namespace, model: VisionTransformer) -> str:
-    c = model.config
-    line = f"model       {model_name(options)}: {c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels"
-    if options.model_type == "auto" and c.img_size == 384:
-        line += ", the file's own; the paper ran its 384-pixel files at 224 (--img_size 224)"
-    return line
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, int | float | str | list | None) else str(value)
-
-
-def _git_commit() -> str | None:
-    """The commit of this code, with "+" where files differ from it; None outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
-    if CHECKOUT is None:
-        return None
-    try:
-        result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None

@@ -1,8 +1,8 @@
 """What a run found, in a few lines. It keeps sums, not records: memory does not grow with the images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..attribution.adaptive import NODES
 from ..errors import printable
 from ..records.reading import label_files
 
@@ -40,11 +40,14 @@ class Summary:
 
 
 class ScoreSummary(Summary):
-    """Mean scores and the smallest margins; `scores` maps record keys to names."""
+    """Mean scores and the smallest margins; `scores` maps record keys to names.
 
-    def __init__(self, scores: dict[str, str], near_tie: float):
+    `ladder`: the nodes that --quadrature auto tries in turn; α = 1 is one of each rule's, and free.
+    """
+
+    def __init__(self, scores: dict[str, str], near_tie: float, ladder: Sequence[int] = ()):
         super().__init__()
-        self.scores = scores
+        self.scores, self.ladder = scores, ladder
         self.near_tie, self.near_ties = near_tie, 0
         self.sums = dict.fromkeys(scores, 0.0)
         self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
@@ -59,7 +62,7 @@ class ScoreSummary(Summary):
             self.scored += sum(record["search_scored"])
             self.deepest = max(self.deepest, *record["search_rank"])
         if "nodes" in record:
-            self.nodes += sum(n for n in NODES if n <= record["nodes"])
+            self.nodes += sum(n - 1 for n in self.ladder if n <= record["nodes"])
             self.diverged += record["converged"] is False
         for key in self.sums:
             self.sums[key] += record[key]
@@ -86,8 +89,8 @@ class ScoreSummary(Summary):
             mean = f"{self.scored / self.layers:.1f} candidates scored on average"
             lines.append(("shortlist", f"{met}, {mean}, chosen ones ranked {self.deepest} at the lowest"))
         if self.nodes:
-            mean = f"{self.nodes / self.images:.2f} per image, repeats included"
-            lines.append(("nodes", f"{mean}; {self.diverged} images found another path even with {NODES[-1]}"))
+            mean = f"{self.nodes / self.images:.2f} below α = 1 per image, repeats included"
+            lines.append(("nodes", f"{mean}; {self.diverged} images found another path even with {self.ladder[-1]}"))
         return lines
 
 

@@ -1,2 +1,11 @@
-from .benchmark import compare as compare
+from .benchmark import (
+    compare as compare,
+    influences_table as influences_table,
+    rules_table as rules_table,
+    searches_table as searches_table,
+    sizes_table as sizes_table,
+)
 from .cost import CountFlops as CountFlops, block_flops as block_flops, engine_flops as engine_flops
+from .parts import PARTS as PARTS
+from .report import markdown as markdown, run as run
+from .shortlists import shortlist_errors as shortlist_errors, shortlist_tables as shortlist_tables

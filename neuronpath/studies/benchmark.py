@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..attribution.engine import Problem
 from ..attribution.influence import layer_influence
 from ..attribution.quadrature import Quadrature
 from ..attribution.reference import plain_influence, plain_search
-from ..attribution.search import Shortlist, find_path
+from ..attribution.search import find_path
+from ..attribution.searches import Layer, Shortlist
 from ..models.devices import seconds
 from ..models.vit import VisionTransformer
 from .cost import CountFlops, block_flops, engine_flops, plain_flops
@@ -28,48 +30,46 @@ class Contender:
     flops: float  # useful operations per image
 
 
-def searches(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None) -> dict:
+def searches_table(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int | None) -> dict:
     """The plain search, the engine and its shortlists, all with path and activation scores."""
-    right, four, config = Quadrature("right", steps), Quadrature("gauss-legendre", 4), model.config
+    right, four = Quadrature("right", steps), Quadrature("gauss-legendre", 4)
+    plain = Contender(lambda: plain_search(model, images, labels, right), plain_flops(model.config, steps))
+
+    def engine(quadrature: Quadrature, candidates: int = 0) -> Contender:
+        """With `candidates` a shortlist of so many in every layer, whatever the rule says."""
+        search = Shortlist(candidates, math.inf) if candidates else Layer()
+        return Contender(
+            partial(find_path, model, images, labels, quadrature, search=search, internal_batch_size=rows),
+            engine_flops(model.config, quadrature, candidates),
+        )
+
     return {
-        f"plain search, right {steps}": Contender(
-            lambda: plain_search(model, images, labels, right), plain_flops(config, steps)
-        ),
-        f"engine, right {steps}": Contender(
-            lambda: find_path(model, images, labels, right, internal_batch_size=rows), engine_flops(config, steps)
-        ),
-        "engine, Gauss-Legendre 4": Contender(
-            lambda: find_path(model, images, labels, four, internal_batch_size=rows), engine_flops(config, 4)
-        ),
-        **{f"shortlist of {C}, Gauss-Legendre 3": shortlist(model, images, labels, C, rows) for C in (8, 16, 32)},
+        f"plain search, right {steps}": plain,
+        f"engine, right {steps}": engine(right),
+        "engine, Gauss-Legendre 4": engine(four),
+        "engine, Gauss-Radau 4": engine(Quadrature("gauss-radau", 4)),
+        "shortlist of 4, Gauss-Radau 2": engine(Quadrature("gauss-radau", 2), 4),
+        "shortlist of 8, Gauss-Legendre 3": engine(Quadrature("gauss-legendre", 3), 8),
     }
 
 
-def shortlist(model: VisionTransformer, images: Tensor, labels: Tensor, C: int, rows: int | None) -> Contender:
-    """The search that scores C candidates of every layer exactly, whatever the rule says."""
-    three, search = Quadrature("gauss-legendre", 3), Shortlist(C, math.inf)
-    return Contender(
-        lambda: find_path(model, images, labels, three, search=search, internal_batch_size=rows),
-        engine_flops(model.config, 3, candidates=C),
-    )
-
-
-def influences(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int) -> dict:
+def influences_table(model: VisionTransformer, images: Tensor, labels: Tensor, steps: int, rows: int) -> dict:
     """Influence Pattern layer by layer and all layers at once, path scores excluded."""
-    right, L, block = Quadrature("right", steps), model.config.depth, block_flops(model.config)
+    midpoint, L, block = Quadrature("midpoint", steps), model.config.depth, block_flops(model.config)
+    problem = Problem.of(model, images, labels, midpoint, rows)
     return {
-        f"influence pattern layer by layer, right {steps}": Contender(
-            lambda: plain_influence(model, images, labels, right), steps * L * (L + (L - 1) / 2) * block
+        f"influence pattern layer by layer, midpoint {steps}": Contender(
+            lambda: plain_influence(model, images, labels, midpoint), steps * L * (L + (L - 1) / 2) * block
         ),
-        f"influence pattern in one pass, right {steps}": Contender(
-            lambda: layer_influence(model, images, labels, right, rows), steps * (2 * L - 1) * block
+        f"influence pattern in one pass, midpoint {steps}": Contender(
+            lambda: layer_influence(problem, images), steps * (2 * L - 1) * block
         ),
     }
 
 
-def sizes(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: Quadrature, rows: int) -> dict:
+def sizes_table(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: Quadrature, rows: int) -> dict:
     """The engine with `rows` at once, the default, beside a quarter, half, twice and four times as many."""
-    flops = search_flops(model, quadrature.steps)
+    flops = search_flops(model, quadrature)
 
     def run(most: int) -> Contender:
         return Contender(lambda: find_path(model, images, labels, quadrature, internal_batch_size=most), flops)
@@ -78,26 +78,32 @@ def sizes(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: 
     return {f"default: {rows} rows": run(rows), **{f"{most} rows": run(most) for most in others}}
 
 
-def rules(model: VisionTransformer, images: Tensor, labels: Tensor, rows: int) -> dict:
+def rules_table(model: VisionTransformer, images: Tensor, labels: Tensor, rows: int) -> dict:
     """The engine with the paper's rule and with the fast one."""
     return {
         f"{quadrature.rule} {quadrature.steps}": Contender(
             partial(find_path, model, images, labels, quadrature, internal_batch_size=rows),
-            search_flops(model, quadrature.steps),
+            search_flops(model, quadrature),
         )
-        for quadrature in (Quadrature("right", 20), Quadrature("gauss-legendre", 4))
+        for quadrature in (Quadrature("right", 20), Quadrature("gauss-legendre", 4), Quadrature("gauss-radau", 4))
     }
 
 
-def search_flops(model: VisionTransformer, steps: int) -> int:
-    """Operations of `find_path` for one image: useful ones (CLS head), or those that one node takes, times `steps`."""
+def search_flops(model: VisionTransformer, quadrature: Quadrature) -> float:
+    """Operations of `find_path` for one image: useful ones (CLS head), or those that its nodes take one by one."""
     config = model.config
     if config.pool == "cls":
-        return engine_flops(config, steps)
+        return engine_flops(config, quadrature)
     image = torch.zeros(1, 3, config.img_size, config.img_size).to(model.pos_embed)
-    with CountFlops() as counter:
-        find_path(model, image, torch.zeros(1, dtype=torch.long, device=image.device), Quadrature("midpoint", 1))
-    return steps * counter.flops
+    target = torch.zeros(1, dtype=torch.long, device=image.device)
+
+    def count(one: Quadrature) -> int:
+        with CountFlops() as counter:
+            find_path(model, image, target, one)
+        return counter.flops
+
+    ramped = len(quadrature.ramped[0]) * count(Quadrature("midpoint", 1))
+    return ramped + (count(Quadrature("right", 1)) if quadrature.unramped else 0)
 
 
 def compare(runs: dict[str, Contender], model: VisionTransformer, images: int, repeats: int) -> str:

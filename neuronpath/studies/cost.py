@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ..attribution.quadrature import Quadrature
 from ..models.configs import Config
 
 
@@ -22,14 +23,15 @@ def block_flops(config: Config, ffn_tokens: int | None = None, queries: int | No
     return 2 * (keys_and_values + query_and_output + scores + ffn_tokens * 2 * D * H)
 
 
-def engine_flops(config: Config, steps: int, candidates: int = 0) -> int:
-    """Useful operations of `find_path` for one image, CLS head, k = 1, both paths and scores, `steps` nodes.
+def engine_flops(config: Config, quadrature: Quadrature, candidates: float = 0) -> float:
+    """Useful operations of `find_path` for one image, CLS head, k = 1, both paths and scores.
 
-    `candidates`: of a shortlist, how many are scored exactly in every layer; each costs its tails once more.
+    `candidates`: of a shortlist, how many are scored exactly in every layer, the mean; each costs its tails once more.
 
-    Per node: the tails forward and backward, the stream and its tangent once through every block, and the
+    Per node below 1: the tails forward and backward, the stream and its tangent once through every block, and the
     activation path's score forward and backward. Per image: the plain forward. Of the last block only the CLS row
-    is needed, and block 0 is the plain forward's.
+    is needed, and block 0 is the plain forward's. Where α = 1 is a node, per image once, whatever the search: a
+    backward through the plain network, one tangent of the path, and the way back through the activation path.
     """
     L, T, block = config.depth, config.tokens, block_flops(config)
     if L == 1:
@@ -37,7 +39,12 @@ def engine_flops(config: Config, steps: int, candidates: int = 0) -> int:
     last_in_tail = block_flops(config, ffn_tokens=1, queries=1)
     tails = sum((L - 2 - layer) * block + last_in_tail for layer in range(L - 1))
     clamped = (L - 2) * block_flops(config, ffn_tokens=T - 1) + block_flops(config, ffn_tokens=0, queries=1)
-    return steps * 2 * ((1 + candidates) * tails + clamped + clamped) + L * block
+    ramped = len(quadrature.ramped[0]) * 2 * ((1 + candidates) * tails + clamped + clamped)
+    if not quadrature.unramped:
+        return ramped + L * block
+    forward = (L - 1) * block + last_in_tail
+    backward = (L - 2) * block + last_in_tail
+    return ramped + forward + backward + clamped + clamped
 
 
 def plain_flops(config: Config, steps: int) -> int:

@@ -16,15 +16,16 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from ..attribution.adaptive import NODES, THRESHOLD, find_path_auto
-from ..attribution.candidates import FIRST, STOPPED, Frontier, Rule, shortlist
-from ..attribution.choice import choose
+from ..attribution.adaptive import NODES, find_path_auto
+from ..attribution.candidates import STOPPED, Frontier, shortlist
+from ..attribution.choice import Choice, best
 from ..attribution.engine import Problem, search_ramps
 from ..attribution.forward import gather_neurons
 from ..attribution.quadrature import Quadrature
 from ..attribution.rows import default_rows
 from ..attribution.score import score_path
-from ..attribution.search import NeuronPath, Search, Shortlist, find_path
+from ..attribution.search import NeuronPath, find_path
+from ..attribution.searches import Search, Shortlist, search_of
 from ..errors import UserError
 from ..files import replace_file
 from ..models.checkpoint import load
@@ -32,58 +33,82 @@ from ..models.devices import seconds, set_precision
 from ..models.vit import VisionTransformer
 from .cost import CountFlops, block_flops
 
-THREE, FOUR = Quadrature("gauss-legendre", 3), Quadrature("gauss-legendre", 4)
+THREE, FOUR, EIGHT = (Quadrature("gauss-legendre", m) for m in (3, 4, 8))
+TWO, RADAU_FOUR = Quadrature("gauss-radau", 2), Quadrature("gauss-radau", 4)
 SCORE = Quadrature("gauss-legendre", 16)  # of the paths of all searches, so that their JAS can be compared
-RULES = {"right": (4, 8, 20), "left": (8, 20), "midpoint": (4, 8, 20), "gauss-legendre": (2, 3, 4, 6, 8, 16)}
+RULES = {
+    "right": (4, 8, 20),
+    "left": (8, 20),
+    "midpoint": (4, 8, 20),
+    "gauss-legendre": (2, 3, 4, 6, 8, 16),
+    "gauss-radau": (2, 3, 4, 5, 6),
+}
 KAPPAS = (0.5, 1, 2, 3, 4)
 FIRSTS = (2, 4, 8)
-THRESHOLDS = (0, 3e-4, 6e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+FINELY = 32  # candidates of a layer that are scored with many nodes
 
 
-def every_score(model: VisionTransformer, images: Tensor, labels: Tensor, file: Path, at_once: int = 10) -> Tensor:
-    """Of every candidate on the exhaustive search's own prefix, (n, 3, L, H): shortcut's, estimate's, exact score.
+def every_score(
+    model: VisionTransformer, images: Tensor, labels: Tensor, file: Path, *, finely: int = FINELY, at_once: int = 10
+) -> Tensor:
+    """Scores of every candidate on the exhaustive search's own prefix, (n, 4, L, H).
 
-    `THREE` nodes. Kept in `file` (.npy), which must name the model and the images, and written after `at_once` images;
-    what is there already, of a run that was killed too, is not computed again. Cost: H tails per image, layer and node.
+    They are the shortcut's (`EIGHT`), the estimate's and the exact ones (both `TWO`), and the exact ones of `EIGHT` of
+    the best `finely` by those of `TWO`, -inf elsewhere. The last decide.
+
+    Kept in `file` (.npy), which must name the model, the images and `finely`, and written after `at_once` images; what
+    is there already, of a run that was killed too, is not computed again. Cost: H + 8·`finely` tails per image and
+    layer.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    shape = (0, 3, model.config.depth, model.config.mlp_dim)
+    shape = (0, 4, model.config.depth, model.config.mlp_dim)
     found = torch.from_numpy(np.load(file) if file.exists() else np.empty(shape, np.float32))
     images, labels = images[len(found) :], labels[len(found) :]
     batches = list(zip(images.split(at_once), labels.split(at_once), strict=True)) if len(images) else []
     for x, y in tqdm(batches, unit="batch", desc=file.stem):
-        found = torch.cat((found, _every_score(model, x, y).cpu()))
+        found = torch.cat((found, _every_score(model, x, y, finely).cpu()))
         np.save(content := io.BytesIO(), found.numpy())
         replace_file(file, content.getvalue())
     return found.to(images.device)
 
 
-def _every_score(model: VisionTransformer, images: Tensor, labels: Tensor) -> Tensor:
+def _every_score(model: VisionTransformer, images: Tensor, labels: Tensor, finely: int) -> Tensor:
     rows = default_rows(model, images.device)
-    problem = Problem.of(model, images, labels, THREE, rows)
-    ramps, hidden = search_ramps(problem), problem.plain.hidden
+    problems = [Problem.of(model, images, labels, rule, rows) for rule in (TWO, EIGHT)]
+    coarse, fine = (search_ramps(problem) for problem in problems)
+    hidden = problems[0].plain.hidden
     S, layers = torch.zeros_like(hidden[0][..., 0]), []
     for layer, h in enumerate(hidden):
-        frontier = Frontier(ramps, layer, S, h, 1, rows)
-        quick = [frontier.layer_scores(whole_layer) for whole_layer in (True, False)]
-        exact = frontier.all_exact_scores()
-        chosen = choose(exact, 1)[0]
-        for ramp in ramps:
+        few, many = (Frontier(ramps, layer, S, h, 1, rows) for ramps in (coarse, fine))
+        estimate, exact = few.layer_scores(whole_layer=False)[0], few.all_exact_scores()[0]
+        shortcut = many.layer_scores()[0]
+        candidates = exact.topk(min(finely, exact.shape[1])).indices  # (B, finely)
+        each = torch.arange(len(images), device=images.device).repeat(candidates.shape[1])
+        decisive = torch.full_like(exact, -torch.inf)
+        decisive[each, candidates.T.flatten()] = many.exact_scores(each, candidates.T.flatten())[0]
+        chosen = _winners(decisive).chosen
+        for ramp in (*coarse, *fine):
             ramp.extend(chosen)
         S = S + gather_neurons(h, chosen).sum(-1)
-        layers.append(torch.stack([*quick, exact], 1))  # (B, 3, H)
+        layers.append(torch.stack([shortcut, estimate, exact, decisive], 1))  # (B, 4, H)
     return torch.stack(layers, 2)
 
 
-def per_layer(scores: Tensor, first: int = FIRST, kappa: float = Shortlist().kappa) -> dict:
+def _winners(decisive: Tensor) -> Choice:
+    """The best of scores (B, H) that are -inf where there is none."""
+    return best([decisive], 1, decisive > -torch.inf)
+
+
+def per_layer(scores: Tensor, first: int = Shortlist().first, kappa: float = Shortlist().kappa) -> dict:
     """Layers in which each search chooses what the exhaustive one does, on its prefix; `scores` as of `every_score`.
 
     `first` and `kappa` of the shortlist, by default the package's; its cap is off.
     """
     n, _, L, H = scores.shape
-    shortcut, estimate, exact = scores.transpose(0, 1).flatten(1, 2)  # (n·L, H) each
-    winner, margin = choose(exact, 1)
-    found = shortlist(estimate, 1, lambda rows, neurons: exact[rows, neurons], Rule(H, kappa, first))
+    shortcut, estimate, exact, decisive = scores.transpose(0, 1).flatten(1, 2)  # (n·L, H) each
+    choice = _winners(decisive)
+    winner, margin = choice.chosen, choice.margin
+    found = shortlist(estimate, 1, lambda rows, neurons: [exact[rows, neurons]], Shortlist(H, kappa, first))
     hit = (found.chosen == winner)[:, 0]
     misses = [
         {"image": i // L, "layer": i % L, "margin": margin[i].item(), "rank": _ranks(estimate, winner)[i].item()}
@@ -96,6 +121,7 @@ def per_layer(scores: Tensor, first: int = FIRST, kappa: float = Shortlist().kap
         "margins_under_1e-4": (margin < 1e-4).sum().item(),
         "layer": _first(shortcut, winner),
         "estimate": _first(estimate, winner),
+        "exact": _first(exact, winner),
         "shortlist": {
             "agree": hit.double().mean().item(),
             "mean_scored": found.scored.double().mean().item(),
@@ -104,6 +130,18 @@ def per_layer(scores: Tensor, first: int = FIRST, kappa: float = Shortlist().kap
             "misses": misses,
         },
     }
+
+
+def checked(scores: Tensor, complete: Tensor) -> dict:
+    """Whether the candidates that `every_score` leaves out could have won: `complete` has the decisive score of all.
+
+    `error`: the largest difference between the two exact scores, in units of the layer's largest.
+    """
+    winners = [_winners(x[:, 3].flatten(0, 1)).chosen for x in (scores, complete)]
+    exact, decisive = complete[:, 2], complete[:, 3]
+    error = (exact - decisive).abs().amax(-1) / decisive.abs().amax(-1)
+    agree = (winners[0] == winners[1]).double().mean().item()
+    return {"images": len(scores), "agree": agree, "error": error.max().item()}
 
 
 def _ranks(scores: Tensor, winner: Tensor) -> Tensor:
@@ -118,19 +156,38 @@ def _first(scores: Tensor, winner: Tensor) -> dict:
 
 
 def calibration(scores: Tensor) -> list[dict]:
-    """Agreement and candidates scored for each κ and first length, the cap off."""
+    """Agreement and candidates scored for each κ and first length, the cap off.
+
+    `missed`: layers in which the rule alone errs, as all candidates with the same nodes would win another, and
+    `missed_by` the largest margin of these.
+    """
     rows = []
+    exhaustive = torch.stack([*scores[:, :3].unbind(1), scores[:, 2]], 1)  # the coarse nodes decide, too
     for first in FIRSTS:
         for kappa in KAPPAS:
             found = per_layer(scores, first=first, kappa=kappa)["shortlist"]
-            rows.append({"first": first, "kappa": kappa, "agree": found["agree"], "mean_scored": found["mean_scored"]})
+            missed = [miss["margin"] for miss in per_layer(exhaustive, first=first, kappa=kappa)["shortlist"]["misses"]]
+            rows.append(
+                {
+                    "first": first,
+                    "kappa": kappa,
+                    "agree": found["agree"],
+                    "mean_scored": found["mean_scored"],
+                    "missed": len(missed),
+                    "missed_by": max(missed, default=0.0),
+                }
+            )
     return rows
 
 
 def whole_paths(model: VisionTransformer, images: Tensor, labels: Tensor, scores: Tensor) -> dict:
-    """Whole paths equal to the exhaustive search's, and the mean JAS reached, scored with the same 16 nodes."""
-    exact = choose(scores[:, 2].flatten(0, 1), 1)[0].view(*scores.shape[:1], -1, 1)  # (n, L, 1)
-    paths = {search: find_path(model, images, labels, THREE, search=search).path for search in ("layer", "shortlist")}
+    """Whole paths equal to the exhaustive search's, and the mean JAS reached, scored with the same 16 nodes.
+
+    The shortcut by Gauss-Radau 4, the shortlist by `TWO`, the exhaustive search as of `every_score`.
+    """
+    exact = _winners(scores[:, 3].flatten(0, 1)).chosen.view(len(scores), -1, 1)  # (n, L, 1)
+    rules = {"layer": RADAU_FOUR, "shortlist": TWO}
+    paths = {search: find_path(model, images, labels, rule, search=search).path for search, rule in rules.items()}
     found = {}
     for name, path in (paths | {"exhaustive": exact}).items():
         jas = score_path(model, images, labels, path, SCORE)
@@ -150,6 +207,8 @@ def quadratures(
 ) -> dict:
     """Whole paths equal to the converged one, of each of `rules` and of auto; `model` and `images` in float64.
 
+    `mean_nodes` of auto: those below α = 1, repeats included.
+
     Converged: Gauss-Legendre with `fine` nodes, both, find the same path. Images where they do not count apart.
     """
 
@@ -163,29 +222,21 @@ def quadratures(
     def agree(path: Tensor) -> float:
         return (path == finest).flatten(1).all(1)[converged].double().mean().item()
 
-    by_nodes = {m: find("gauss-legendre", m) for m in NODES}
-    by_threshold = [{"threshold": t, **auto(by_nodes, t)} for t in (*THRESHOLDS, THRESHOLD)]
-    for row in by_threshold:
-        row["agree"] = agree(row.pop("path"))
+    found = find_path_auto(model, images, labels, search=search)
+    assert found.nodes is not None
+    assert found.converged is not None
+    paid = [sum(m - 1 for m in NODES[search_of(search).name] if m <= last) for last in found.nodes.tolist()]
     return {
         "images": len(images),
         "converged": converged.sum().item(),
         "rules": {rule: {str(m): agree(find(rule, m).path) for m in sizes} for rule, sizes in rules.items()},
-        "auto": by_threshold.pop(),
-        "auto_by_threshold": by_threshold,
+        "auto": {
+            "agree": agree(found.path),
+            "mean_nodes": statistics.mean(paid),
+            "searched_again": (found.converged >= 0).sum().item(),
+            "not_converged": (found.converged == 0).sum().item(),
+        },
     }
-
-
-def auto(found: dict, threshold: float) -> dict:
-    """What `find_path_auto` would return with `threshold`, from the results of its rules by nodes."""
-    path, again = found[NODES[0]].path.clone(), found[NODES[0]].margin.amin(1) < threshold
-    nodes = torch.full_like(path[:, 0, 0], NODES[0])
-    for m in NODES[1:]:
-        before = path.clone()
-        path[again] = found[m].path[again]
-        nodes += m * again
-        again = again & (path != before).flatten(1).any(1)
-    return {"path": path, "mean_nodes": nodes.double().mean().item(), "not_converged": again.sum().item()}
 
 
 def precisions(checkpoint: Path, images: Tensor, labels: Tensor) -> dict:
@@ -229,9 +280,10 @@ def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int
     twenty = Quadrature("right", 20)
     runs = {
         "layer, right 20": lambda x, y: find_path(model, x, y, twenty),
-        "layer, Gauss-Legendre 3": lambda x, y: find_path(model, x, y, THREE),
         "layer, Gauss-Legendre 4": lambda x, y: find_path(model, x, y, FOUR),
+        "layer, Gauss-Radau 4": lambda x, y: find_path(model, x, y, RADAU_FOUR),
         "layer, auto": lambda x, y: find_path_auto(model, x, y),
+        "shortlist, Gauss-Radau 2": lambda x, y: find_path(model, x, y, TWO, search="shortlist"),
         "shortlist, Gauss-Legendre 3": lambda x, y: find_path(model, x, y, THREE, search="shortlist"),
         "shortlist, auto": lambda x, y: find_path_auto(model, x, y, search="shortlist"),
     }
@@ -246,10 +298,10 @@ def costs(model: VisionTransformer, images: Tensor, labels: Tensor, repeats: int
         }
         for name, run in runs.items()
     }
-    one, passes = partial(find_path, model, images[:1], labels[:1], THREE, search="exhaustive"), []
+    one, passes = partial(find_path, model, images[:1], labels[:1], TWO, search="exhaustive"), []
     counted = partial(_block_passes, model, one)
     once = seconds(lambda: passes.append(counted()), images.device)  # and of one image: it takes long
-    return found | {"exhaustive, Gauss-Legendre 3": {"seconds": once, "block_passes": passes[0]}}
+    return found | {"exhaustive, Gauss-Radau 2": {"seconds": once, "block_passes": passes[0]}}
 
 
 def _block_passes(model: VisionTransformer, run: Callable) -> float:

@@ -1,5 +1,6 @@
 """As many nodes as an image needs: which rules are tried, when it stops, and what is reported."""
 
+import oracle
 import pytest
 import torch
 from helpers import KINDS, problem, tiny_config
@@ -8,66 +9,75 @@ from neuronpath import Quadrature, find_path, find_path_auto
 from neuronpath.attribution import adaptive
 from neuronpath.errors import NonFiniteError
 
-IMAGES = 6
+IMAGES = 30
 COLUMNS = ("path", "score", "activation", "margin", "base_path", "base_score", "base_activation", "logits")
 
 
 def make(pool: str = "cls"):
-    return problem(tiny_config(pool, depth=4), IMAGES)
+    return problem(tiny_config(pool, depth=4), IMAGES, seed=2)
 
 
-def with_nodes(nodes: int, *arguments, **options):
-    return find_path(*arguments, Quadrature("gauss-legendre", nodes), **options)
+def best(scores, k):
+    return set(sorted(range(len(scores)), key=lambda j: -scores[j])[:k])
 
 
-def literal(threshold, *arguments, **options):
-    """(nodes, converged) of every image, in a loop over the definition."""
-    rules = {nodes: with_nodes(nodes, *arguments, **options) for nodes in (4, 8, 16)}
-    found = []
-    for i in range(IMAGES):
-        paths = {nodes: [sorted(layer) for layer in f.path[i].tolist()] for nodes, f in rules.items()}
-        if rules[4].margin[i].min() >= threshold:
-            found.append((4, -1))
-        elif paths[4] == paths[8]:
-            found.append((8, 1))
-        else:
-            found.append((16, int(paths[8] == paths[16])))
-    return rules, found
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("pool", KINDS)
+def test_doubt_is_where_a_lower_rule_on_every_other_node_chooses_otherwise(pool, k):
+    """By the oracle's scores along the path found; of Radau 3 the first and last node, on which a line is exact."""
+    model, x, y = problem(tiny_config(pool, depth=3, mlp_dim=10), 8, seed=2)
+    rule = Quadrature("gauss-radau", 3)
+    (a, _, b), nodes = rule.nodes.tolist(), oracle.nodes_and_weights("gauss-radau", 3)
+    lower = [(a, (b - 0.5) / (b - a)), (b, (0.5 - a) / (b - a))]
+    found = find_path(model, x, y, rule, k, search="exhaustive", doubt=True)
+    expected = []
+    for image, label, path in zip(x, y.tolist(), found.path.tolist(), strict=True):
+        doubt = False
+        for layer in range(len(path)):
+            one, other = (
+                best(oracle.exact_scores(model, image, label, path[:layer], rule=r, m=3), k) for r in (nodes, lower)
+            )
+            doubt |= one != other
+        expected.append(doubt)
+    assert found.doubt.tolist() == expected
+    assert not all(expected)
+
+
+def test_somebody_is_in_doubt_and_somebody_is_not():
+    found = find_path(*make(), Quadrature("gauss-radau", 2), doubt=True).doubt
+    assert 0 < found.sum() < IMAGES
 
 
 @pytest.mark.parametrize("options", [{}, {"k": 3}, {"search": "shortlist"}, {"search": "exhaustive"}])
 @pytest.mark.parametrize("pool", KINDS)
 def test_every_image_gets_the_rule_that_it_needs(pool, options):
-    arguments = make(pool)
-    threshold = with_nodes(4, *arguments, **options).margin.amin(1).median().item() + 1e-12  # half of them
-    rules, expected = literal(threshold, *arguments, **options)
-    found = find_path_auto(*arguments, threshold=threshold, **options)
-    assert list(zip(found.nodes.tolist(), found.converged.tolist(), strict=True)) == expected
-    assert len({nodes for nodes, _ in expected}) > 1
-    for i, (nodes, _) in enumerate(expected):
+    arguments, tried = make(pool), adaptive.NODES[options.get("search", "layer")]
+    rules = {m: find_path(*arguments, Quadrature("gauss-radau", m), doubt=True, **options) for m in tried}
+    found = find_path_auto(*arguments, **options)
+    first, second, third = tried
+    for i in range(IMAGES):
+        paths = {m: [sorted(layer) for layer in f.path[i].tolist()] for m, f in rules.items()}
+        expected = (first, -1)
+        if rules[first].doubt[i]:
+            expected = (second, 1) if paths[first] == paths[second] else (third, int(paths[second] == paths[third]))
+        assert (found.nodes[i].item(), found.converged[i].item()) == expected
         for name in COLUMNS:
-            a, b = (getattr(f, name)[i] for f in (found, rules[nodes]))
+            a, b = (getattr(f, name)[i] for f in (found, rules[expected[0]]))
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     assert (found.search_rank is None) == (options.get("search") != "shortlist")
 
 
-def test_no_image_is_searched_again_below_a_threshold_of_0_and_every_one_above_1():
-    arguments = make()
-    once = find_path_auto(*arguments, threshold=0)
-    assert once.nodes.tolist() == [4] * IMAGES
-    assert (once.converged == -1).all()
-    assert find_path_auto(*arguments, threshold=1.1).nodes.min() == 8
-
-
 def fake(monkeypatch, paths: dict):
-    """Each image's one-layer path by nodes; margins 0. Which images and nodes were searched."""
+    """Each image's one-layer path by nodes, all of them in doubt. Which images and nodes were searched."""
     asked = []
 
-    def find(model, images, targets, quadrature, k=1):
+    def find(model, images, targets, quadrature, k=1, *, search, doubt):
+        assert doubt
         asked.append((quadrature.steps, images[:, 0].tolist()))
         path = torch.tensor([[paths[quadrature.steps][i]] for i in images[:, 0].tolist()])
         like = torch.zeros(len(images))
-        return adaptive.NeuronPath(path, like, path, like[:, None], path.clone(), like, path, like[:, None])
+        columns = (path, like, path, like[:, None], path.clone(), like, path, like[:, None])
+        return adaptive.NeuronPath(*columns, doubt=torch.ones(len(images), dtype=torch.bool))
 
     monkeypatch.setattr(adaptive, "find_path", find)
     images = torch.arange(len(paths[4]))[:, None]
@@ -77,29 +87,29 @@ def fake(monkeypatch, paths: dict):
 def test_it_goes_on_until_a_path_repeats_and_says_where_none_did(monkeypatch):
     found, asked = fake(
         monkeypatch,
-        {4: [[0], [1], [2], [3]], 8: [[0], [5], [6], [7]], 16: [[9], [5], [8], [3]]},
+        {4: [[0], [1], [2], [3]], 5: [[0], [5], [6], [7]], 9: [[9], [5], [8], [3]]},
     )
-    assert asked == [(4, [0, 1, 2, 3]), (8, [0, 1, 2, 3]), (16, [1, 2, 3])]
+    assert asked == [(4, [0, 1, 2, 3]), (5, [0, 1, 2, 3]), (9, [1, 2, 3])]
     assert found.path.flatten().tolist() == [0, 5, 8, 3]
-    assert found.nodes.tolist() == [8, 16, 16, 16]
+    assert found.nodes.tolist() == [5, 9, 9, 9]
     assert found.converged.tolist() == [1, 1, 0, 0]
 
 
 def test_the_order_of_a_layers_neurons_does_not_matter(monkeypatch):
-    found, asked = fake(monkeypatch, {4: [[0, 1]], 8: [[1, 0]]})
-    assert found.nodes.tolist() == [8]
+    found, asked = fake(monkeypatch, {4: [[0, 1]], 5: [[1, 0]]})
+    assert found.nodes.tolist() == [5]
     assert found.path.tolist() == [[[1, 0]]]
     assert len(asked) == 2
 
 
 def test_a_score_that_is_not_finite_names_the_image_of_the_whole_batch(monkeypatch):
-    def find(model, images, targets, quadrature):
-        if quadrature.steps == 8:
+    def find(model, images, targets, quadrature, *, search, doubt):
+        if quadrature.steps == 5:
             raise NonFiniteError(1, "scores of layer 3")
         like = torch.zeros(len(images))
-        margin = torch.tensor([[1.0], [0.0], [0.0]])
         path = torch.zeros(len(images), 1, 1, dtype=torch.long)
-        return adaptive.NeuronPath(path, like, path, margin, path, like, path, margin)
+        columns = (path, like, path, like[:, None], path, like, path, like[:, None])
+        return adaptive.NeuronPath(*columns, doubt=torch.tensor([False, True, True]))
 
     monkeypatch.setattr(adaptive, "find_path", find)
     with pytest.raises(NonFiniteError) as e:

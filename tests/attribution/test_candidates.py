@@ -6,8 +6,9 @@ import torch
 from helpers import KINDS, problem, tiny_config
 
 from neuronpath import Quadrature, Shortlist, find_path, score_path
-from neuronpath.attribution.candidates import STOPPED, Frontier, Rule, shortlist
-from neuronpath.attribution.engine import Problem, score_ramps, search_ramps
+from neuronpath.attribution.candidates import STOPPED, Frontier, shortlist
+from neuronpath.attribution.engine import Problem, ReverseRamp, search_ramps
+from neuronpath.attribution.rows import node_groups
 from neuronpath.errors import NonFiniteError
 
 CONFIGS = {
@@ -56,7 +57,8 @@ def test_scores_of_all_candidates_equal_the_oracle(name):
     H, rest = model.config.mlp_dim, model.config.depth - 1
     set_up = Problem.of(model, images, labels, Quadrature(RULE, M), 1000)
     path, hidden = torch.tensor([[3, 11], [27, 0], [8, 9]])[:rest], set_up.plain.hidden
-    for ramps in (search_ramps(set_up), score_ramps(set_up)):
+    reverse = [ReverseRamp(set_up, *part) for part in node_groups(set_up.quadrature, 99, set_up.plain.logits)]
+    for ramps in (search_ramps(set_up), reverse):
         S = torch.zeros_like(hidden[0][..., 0])
         for layer, neurons in enumerate(path):
             for ramp in ramps:
@@ -67,7 +69,7 @@ def test_scores_of_all_candidates_equal_the_oracle(name):
             ramp.enter(rest)
         frontier = Frontier(ramps, rest, S, hidden[rest], 1, 50)
         for i, image in enumerate(images):
-            found = frontier.exact_scores(torch.full((H,), i), torch.arange(H))
+            found = frontier.exact_scores(torch.full((H,), i), torch.arange(H))[0]
             expected = oracle.exact_scores(model, image, labels[i].item(), path.tolist(), rule=RULE, m=M)
             assert found.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
@@ -117,7 +119,7 @@ def test_the_estimate_leaves_the_layer_at_its_full_activations():
     set_up = Problem.of(model, images, labels, Quadrature(RULE, M), 1000)
     plain = set_up.plain
     S = torch.zeros_like(plain.hidden[0][..., 0])
-    found = Frontier(search_ramps(set_up), 0, S, plain.hidden[0], 1, 1000).layer_scores(whole_layer=False)
+    found = Frontier(search_ramps(set_up), 0, S, plain.hidden[0], 1, 1000).layer_scores(whole_layer=False)[0]
     for i, image in enumerate(images):
         h = plain.hidden[0][i].clone().requires_grad_()
         (g,) = torch.autograd.grad(oracle.forward(model, image, [h])[0][labels[i]], h)
@@ -132,7 +134,7 @@ class Lookup:
 
     def __call__(self, images, neurons):
         self.asked += zip(images.tolist(), neurons.tolist(), strict=True)
-        return self.exact[images, neurons]
+        return [self.exact[images, neurons]]
 
 
 def estimates(H: int = 40):
@@ -144,20 +146,22 @@ def test_the_rule_stops_where_errors_cannot_matter():
     estimate = estimates()
     exact = estimate + 0.05
     exact[0, 3] = estimate[0, 3] - 0.05
-    found = shortlist(estimate, 1, score := Lookup(exact.tolist()), Rule(64, 2))
+    found = shortlist(estimate, 1, score := Lookup(exact.tolist()), Shortlist(64, 2, 8))
     assert (found.chosen.item(), found.rank.item()) == (0, 1)
     assert (found.scored.item(), STOPPED[found.stopped.item()]) == (8, "rule")
     assert len(score.asked) == len(set(score.asked)) == 8
-    far = shortlist(estimate, 1, Lookup(exact.tolist()), Rule(64, 6))  # 1.05 - 0.590 > 0.3 after 16, 0.255 before
+    far = shortlist(
+        estimate, 1, Lookup(exact.tolist()), Shortlist(64, 6, 8)
+    )  # 1.05 - 0.590 > 0.3 after 16, 0.255 before
     assert (far.scored.item(), STOPPED[far.stopped.item()]) == (16, "rule")
-    every = shortlist(estimate, 1, Lookup(exact.tolist()), Rule(64, 100))
+    every = shortlist(estimate, 1, Lookup(exact.tolist()), Shortlist(64, 100, 8))
     assert (every.scored.item(), STOPPED[every.stopped.item()]) == (40, "all")
 
 
 def test_the_rule_looks_at_the_first_that_is_not_scored():
     """The last that is scored stands close to the best, the next one far below: 8 are enough."""
     estimate = torch.tensor([[1 - 0.001 * j for j in range(8)] + [0.0] * 32], dtype=torch.float64)
-    found = shortlist(estimate, 1, Lookup((estimate + 0.05).tolist()), Rule(64, 2))
+    found = shortlist(estimate, 1, Lookup((estimate + 0.05).tolist()), Shortlist(64, 2, 8))
     assert (found.scored.item(), STOPPED[found.stopped.item()]) == (8, "rule")
 
 
@@ -165,23 +169,23 @@ def test_the_cap_holds_and_says_so():
     exact = estimates().clone()
     exact[0, 30] = 5  # nothing foretells it
     exact[0, 7] = 2  # an error of 1.2, so that the rule asks for more
-    found = shortlist(estimates(), 1, score := Lookup(exact.tolist()), Rule(20, 2))
+    found = shortlist(estimates(), 1, score := Lookup(exact.tolist()), Shortlist(20, 2, 8))
     assert (found.chosen.item(), found.rank.item()) == (7, 8)
     assert (found.scored.item(), STOPPED[found.stopped.item()]) == (20, "cap")
     assert len(score.asked) == 20
-    assert shortlist(estimates(), 1, Lookup(exact.tolist()), Rule(64, 2)).chosen.item() == 30
+    assert shortlist(estimates(), 1, Lookup(exact.tolist()), Shortlist(64, 2, 8)).chosen.item() == 30
 
 
 def test_the_best_k_are_kept_and_the_last_of_them_decides():
     estimate, exact = estimates(), estimates().clone()
     exact[0, :8] -= torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.12, 0.0, 0.0])
-    one, five = (shortlist(estimate, k, Lookup(exact.tolist()), Rule(64, 1)) for k in (1, 5))
+    one, five = (shortlist(estimate, k, Lookup(exact.tolist()), Shortlist(64, 1, 8)) for k in (1, 5))
     assert (one.scored.item(), five.scored.item()) == (8, 16)  # 0.90 - 0.79 < 0.12 < 1 - 0.79
     assert five.chosen.tolist() == [[0, 1, 2, 3, 4]]
     assert five.rank.item() == 5
-    many = shortlist(estimate, 20, Lookup(exact.tolist()), Rule(64, 1))
+    many = shortlist(estimate, 20, Lookup(exact.tolist()), Shortlist(64, 1, 8))
     assert many.scored.item() >= 32
-    assert shortlist(estimate, 40, Lookup(exact.tolist()), Rule(64, 2)).margin.item() == 1
+    assert shortlist(estimate, 40, Lookup(exact.tolist()), Shortlist(64, 2, 8)).margin.item() == 1
 
 
 def test_images_of_a_batch_stop_apart_and_unscored_candidates_do_not_count():
@@ -189,9 +193,9 @@ def test_images_of_a_batch_stop_apart_and_unscored_candidates_do_not_count():
     exact = estimate.clone()
     exact[1] += 0.1 * torch.arange(40).remainder(3)
     exact[2, 39] = -50  # unscored
-    batch = shortlist(estimate, 1, score := Lookup(exact.tolist()), Rule(64, 2))
+    batch = shortlist(estimate, 1, score := Lookup(exact.tolist()), Shortlist(64, 2, 8))
     for i in range(3):
-        single = shortlist(estimate[i : i + 1], 1, Lookup(exact[i : i + 1].tolist()), Rule(64, 2))
+        single = shortlist(estimate[i : i + 1], 1, Lookup(exact[i : i + 1].tolist()), Shortlist(64, 2, 8))
         for name in ("chosen", "margin", "rank", "scored", "stopped"):
             assert torch.equal(getattr(batch, name)[i], getattr(single, name)[0])
     assert batch.scored.tolist()[0] == batch.scored.tolist()[2] == 8 < batch.scored.tolist()[1]

@@ -5,7 +5,7 @@ import torch
 from helpers import KINDS, SHAPES, assert_same_path, problem
 
 from neuronpath import Quadrature, edit, find_path, influence_path, remove, score_path
-from neuronpath.attribution.search import SEARCHES
+from neuronpath.attribution.searches import SEARCHES
 from neuronpath.models.vit import VisionTransformer
 
 

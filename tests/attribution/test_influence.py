@@ -7,6 +7,7 @@ from helpers import KINDS, problem, random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuronpath import Quadrature, influence_path
+from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.influence import layer_influence
 from neuronpath.attribution.quadrature import RULES
 from neuronpath.attribution.reference import plain_influence
@@ -31,7 +32,7 @@ def test_gradients_choices_and_scores_equal_the_oracle(name, rule):
     model, images, labels = make(name)
     m = 3
     found = influence_path(model, images, labels, Quadrature(rule, m), internal_batch_size=7)
-    gradients = layer_influence(model, images, labels, Quadrature(rule, m), rows=7)
+    gradients = layer_influence(Problem.of(model, images, labels, Quadrature(rule, m), 7), images)
     plain = plain_influence(model, images, labels, Quadrature(rule, m))
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         expected = oracle.influence(model, image, label, rule, m)
@@ -65,7 +66,8 @@ def test_one_forward_and_one_backward_per_node_and_image(pool):
     config = tiny_config(pool, depth=12, width=64, num_heads=4, mlp_dim=256)
     model = random_model(config, scale=0.1, dtype=torch.float32)
     images, labels = torch.randn(2, 3, 9, 9), torch.tensor([0, 1])
+    problem = Problem.of(model, images, labels, Quadrature("midpoint", 4), 100)
     with sdpa_kernel(SDPBackend.MATH), CountFlops() as count:
-        layer_influence(model, images, labels, Quadrature("right", 4), rows=100)
+        layer_influence(problem, images)
     # Patch embedding and head make the few percent over 12 blocks forward and 12 backward.
     assert count.flops / (2 * 4) <= 2 * 12 * block_flops(config) * 1.03

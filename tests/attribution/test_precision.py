@@ -7,9 +7,10 @@ import torch
 from helpers import SHAPES, problem
 
 from neuronpath import Quadrature, edit, enhance, find_path, gain, influence_path, score_path
+from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.influence import layer_influence
 from neuronpath.attribution.reference import plain_influence, plain_search
-from neuronpath.attribution.search import SEARCHES
+from neuronpath.attribution.searches import SEARCHES
 
 FOUR = Quadrature("gauss-legendre", 4)
 SCORES = ("score", "base_score", "activation", "base_activation", "logits", "margin")
@@ -67,9 +68,11 @@ class TestBf16:
         assert relative(four["ja_score"], again) < 0.05
         found = torch.stack(plain_influence(model, images, labels, FOUR))
         assert relative(found, torch.stack(plain_influence(exact, images.double(), labels, FOUR))) < 0.05
-        found = torch.stack(layer_influence(model, images, labels, FOUR, 7))
+        found = torch.stack(layer_influence(Problem.of(model, images, labels, FOUR, 7), images))
         assert found.dtype == torch.float32
-        assert relative(found, torch.stack(layer_influence(exact, images.double(), labels, FOUR, 7))) < 0.05
+        double = images.double()
+        expected = layer_influence(Problem.of(exact, double, labels, FOUR, 7), double)
+        assert relative(found, torch.stack(expected)) < 0.05
         assert influence_path(model, images, labels, FOUR).score.isfinite().all()
 
     def test_edits(self, name):

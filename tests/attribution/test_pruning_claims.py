@@ -93,7 +93,7 @@ class TestPrune:
 class TestQuadrature:
     def test_the_papers_is_the_default(self):
         assert PAPER == Quadrature() == Quadrature("right", 20)
-        assert list(RULES) == ["right", "left", "midpoint", "gauss-legendre"]
+        assert list(RULES) == ["right", "left", "midpoint", "gauss-legendre", "gauss-radau"]
 
     @pytest.mark.parametrize("m", [1, 3, 20])
     def test_nodes_and_weights(self, m):
@@ -108,14 +108,52 @@ class TestQuadrature:
         np.testing.assert_allclose(three.nodes, [0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15)])
         np.testing.assert_allclose(three.weights, [5 / 18, 8 / 18, 5 / 18])
 
+    def test_gauss_radau_of_two_and_three_nodes(self):
+        two, three, root = Quadrature("gauss-radau", 2), Quadrature("gauss-radau", 3), math.sqrt(6)
+        np.testing.assert_allclose(two.nodes, [1 / 3, 1])
+        np.testing.assert_allclose(two.weights, [3 / 4, 1 / 4])
+        np.testing.assert_allclose(three.nodes, [(4 - root) / 10, (4 + root) / 10, 1])
+        np.testing.assert_allclose(three.weights, [(16 - root) / 36, (16 + root) / 36, 1 / 9])
+        for m in (2, 3, 9, 20):
+            assert Quadrature("gauss-radau", m).nodes[-1] == 1, "and not next to it"
+
+    @pytest.mark.parametrize(
+        ("rule", "m", "weight"),
+        [("right", 4, 1 / 4), ("right", 1, 1), ("gauss-radau", 2, 1 / 4), ("gauss-radau", 3, 1 / 9)],
+    )
+    def test_the_node_at_one_is_apart(self, rule, m, weight):
+        found = Quadrature(rule, m)
+        nodes, weights = found.ramped
+        np.testing.assert_array_equal(nodes, found.nodes[:-1])
+        np.testing.assert_array_equal(weights, found.weights[:-1])
+        assert found.unramped == pytest.approx(weight)
+
+    @pytest.mark.parametrize("rule", ["left", "midpoint", "gauss-legendre"])
+    def test_other_rules_have_no_node_at_one(self, rule):
+        found = Quadrature(rule, 4)
+        np.testing.assert_array_equal(found.ramped, (found.nodes, found.weights))
+        assert found.unramped == 0
+
+    def test_the_lower_rule_is_on_every_other_node_from_the_first(self):
+        np.testing.assert_allclose(Quadrature("gauss-radau", 2).lower, [1, 0])
+        a = (4 - math.sqrt(6)) / 10
+        np.testing.assert_allclose(Quadrature("gauss-radau", 3).lower, [0.5 / (1 - a), 0, (0.5 - a) / (1 - a)])
+        for m in (4, 5, 9):
+            found = Quadrature("gauss-radau", m)
+            assert not found.lower[1::2].any()
+            for degree in range(len(found.nodes[::2])):
+                assert found.lower @ found.nodes**degree == pytest.approx(1 / (degree + 1))
+
     def test_what_is_none_says_what_there_is(self):
-        with pytest.raises(
-            ValueError,
-            match=exactly("quadrature 'simpson' is unknown; choose from right, left, midpoint, gauss-legendre"),
-        ):
+        known = "right, left, midpoint, gauss-legendre, gauss-radau"
+        with pytest.raises(ValueError, match=exactly(f"quadrature 'simpson' is unknown; choose from {known}")):
             Quadrature("simpson")
-        with pytest.raises(ValueError, match=exactly("a quadrature needs at least one node, not 0")):
-            Quadrature("right", 0)
+        for rule in ("right", "left", "midpoint", "gauss-legendre"):
+            with pytest.raises(ValueError, match=exactly(f"{rule} needs at least 1 node(s), not 0")):
+                Quadrature(rule, 0)
+            assert Quadrature(rule, 1).steps == 1
+        with pytest.raises(ValueError, match=exactly("gauss-radau needs at least 2 node(s), not 1")):
+            Quadrature("gauss-radau", 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Searches, scores and edits as they are called: defaults, refusals, and how many rows they run at once."""
 
-import inspect
 import re
 
 import pytest
@@ -22,6 +21,7 @@ from neuronpath import (
     remove,
     score_path,
 )
+from neuronpath.attribution import adaptive
 from neuronpath.models.vit import VisionTransformer
 
 IMAGES = 5
@@ -56,25 +56,29 @@ class TestDefaults:
         assert torch.equal(score_path(*given, path), expected)
 
     @pytest.mark.parametrize(
-        ("name", "search"), [("layer", Layer()), ("shortlist", Shortlist(64, 2.0)), ("exhaustive", Exhaustive())]
+        ("name", "search"), [("layer", Layer()), ("shortlist", Shortlist(64, 2.0, 4)), ("exhaustive", Exhaustive())]
     )
     def test_a_searchs_name_stands_for_its_defaults(self, name, search):
         given = make(depth=2)
         two = Quadrature("midpoint", 2)
-        assert Shortlist() == Shortlist(most=64, kappa=2.0)
+        assert Shortlist() == Shortlist(most=64, kappa=2.0, first=4)
         assert equal(find_path(*given, two, search=name), find_path(*given, two, search=search))
 
-    def test_auto_tries_again_under_a_margin_of_6e_4(self):
-        assert inspect.signature(find_path_auto).parameters["threshold"].default == 6e-4
+    def test_auto_tries_few_gauss_radau_nodes_and_more_of_them(self):
+        assert adaptive.RULE == "gauss-radau"
+        assert adaptive.NODES == {"layer": (4, 5, 9), "shortlist": (2, 3, 5), "exhaustive": (2, 3, 5)}
+        given = make(depth=2)
+        assert equal(find_path_auto(*given), find_path_auto(*given, search=Layer()))
+        assert equal(find_path_auto(*given, search="shortlist"), find_path_auto(*given, search=Shortlist()))
 
-    def test_a_margin_as_large_as_the_threshold_is_not_tried_again(self):
-        given = make(depth=3)
-        margin = find_path(*given, Quadrature("gauss-legendre", 4)).margin.amin(1)
-        least = margin.min().item()
-        found = find_path_auto(*given, threshold=least)
-        assert found.nodes.tolist() == [4] * IMAGES
-        above = find_path_auto(*given, threshold=least * (1 + 1e-9))
-        assert [n > 4 for n in above.nodes.tolist()] == [m == least for m in margin.tolist()]
+    @pytest.mark.parametrize("search", ["layer", "shortlist", "exhaustive"])
+    def test_auto_tries_again_where_a_lower_rule_chooses_otherwise_and_nowhere_else(self, search):
+        given, first = make(depth=3, images=20), adaptive.NODES[search][0]
+        doubt = find_path(*given, Quadrature("gauss-radau", first), search=search, doubt=True).doubt.tolist()
+        assert {True, False} == set(doubt), "some are in doubt and some are not"
+        found = find_path_auto(*given, search=search)
+        assert [n > first for n in found.nodes.tolist()] == doubt
+        assert [c == -1 for c in found.converged.tolist()] == [not d for d in doubt]
 
     def test_edits_are_at_the_neuron_tokens(self):
         model, x, _ = make()
@@ -89,14 +93,21 @@ class TestDefaults:
 
 
 class TestShortlists:
-    @pytest.mark.parametrize(("k", "first"), [(1, 8), (7, 8), (8, 16), (15, 16), (16, 28)])
-    def test_eight_are_scored_at_first_and_twice_as_many_until_there_are_more_than_k(self, k, first):
+    @pytest.mark.parametrize(
+        ("k", "least", "first"),
+        [
+            *((k, 4, first) for k, first in ((1, 4), (3, 4), (4, 8), (7, 8), (8, 16), (15, 16), (16, 28))),
+            *((k, 8, first) for k, first in ((1, 8), (7, 8), (8, 16), (15, 16), (16, 28))),
+        ],
+    )
+    def test_some_are_scored_at_first_and_twice_as_many_until_there_are_more_than_k(self, k, least, first):
         """With a rule that is met as soon as a gap is positive."""
         given = make(depth=2)
-        found = find_path(*given, Quadrature("midpoint", 2), k, search=Shortlist(64, 0.0))
+        search = Shortlist(64, 0.0) if least == 4 else Shortlist(64, 0.0, least)
+        found = find_path(*given, Quadrature("midpoint", 2), k, search=search)
         scored = found.search_scored.flatten().tolist()
         assert min(scored) == first
-        assert set(scored) <= {first, 16, 28}
+        assert set(scored) <= {n for n in (4, 8, 16, 28) if n >= first}
 
     def test_the_cap_is_what_it_says(self):
         given = make(depth=2)
@@ -187,32 +198,39 @@ class Watched:
         monkeypatch.setattr(type(model.blocks[0]), "attend", attended)
 
 
+#: Three nodes to be ramped; α = 1 is none.
+THREE = (Quadrature("midpoint", 3), Quadrature("gauss-radau", 4))
+
+
 class TestRows:
     @pytest.mark.parametrize("kind", ["cls", "mean"])
     @pytest.mark.parametrize("search", ["layer", "shortlist", "exhaustive"])
     @pytest.mark.parametrize(("rows", "images"), [(7, 2), (3, 1), (2, 1)])
-    def test_of_a_search_with_three_nodes(self, monkeypatch, kind, search, rows, images):
+    @pytest.mark.parametrize("rule", THREE, ids=str)
+    def test_of_a_search_with_three_nodes(self, monkeypatch, kind, search, rows, images, rule):
         given = make(kind, depth=2)
         watched = Watched(given[0], monkeypatch)
-        find_path(*given, Quadrature("midpoint", 3), search=search, internal_batch_size=rows)
+        find_path(*given, rule, search=search, internal_batch_size=rows)
         assert watched.images == images
         assert images <= watched.rows <= rows
 
     @pytest.mark.parametrize(
         ("rows", "images", "most"), [(7, 2, 6), (6, 2, 6), (5, 1, 3), (3, 1, 3), (2, 1, 2), (1, 1, 1)]
     )
-    def test_of_a_score(self, monkeypatch, rows, images, most):
+    @pytest.mark.parametrize("rule", THREE, ids=str)
+    def test_of_a_score(self, monkeypatch, rows, images, most, rule):
         model, x, y = make(depth=2)
         path = activation_path(model, x)
         watched = Watched(model, monkeypatch)
-        score_path(model, x, y, path, Quadrature("midpoint", 3), internal_batch_size=rows)
+        score_path(model, x, y, path, rule, internal_batch_size=rows)
         assert (watched.images, watched.rows) == (images, most)
 
     @pytest.mark.parametrize(("rows", "most"), [(7, 6), (6, 6), (5, 3), (3, 3), (2, 2), (1, 1)])
-    def test_of_an_influence(self, monkeypatch, rows, most):
+    @pytest.mark.parametrize("rule", THREE, ids=str)
+    def test_of_an_influence(self, monkeypatch, rows, most, rule):
         given = make(depth=2)
         watched = Watched(given[0], monkeypatch)
-        influence_path(*given, Quadrature("midpoint", 3), internal_batch_size=rows)
+        influence_path(*given, rule, internal_batch_size=rows)
         assert (watched.images, watched.rows) == (most, most)
 
     @pytest.mark.parametrize(("rows", "most"), [(9, 5), (5, 5), (4, 4), (1, 1)])
@@ -238,12 +256,13 @@ class TestResults:
     def test_what_only_some_searches_tell_is_none_elsewhere(self):
         given = make(depth=1)
         one = Quadrature("midpoint", 1)
-        extra = ("search_rank", "search_scored", "search_stopped", "nodes", "converged")
+        extra = ("search_rank", "search_scored", "search_stopped", "doubt", "nodes", "converged")
 
         def told(found):
             return [name for name in extra if getattr(found, name) is not None]
 
         assert told(find_path(*given, one)) == told(find_path(*given, one, search="exhaustive")) == []
         assert told(find_path(*given, one, search="shortlist")) == [*extra[:3]]
+        assert told(find_path(*given, one, doubt=True)) == ["doubt"]
         assert told(find_path_auto(*given)) == [*extra[3:]]
         assert told(find_path_auto(*given, search="shortlist")) == [*extra]

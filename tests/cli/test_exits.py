@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, assert_same_search, records, run_process, start
 
-from neuronpath.runs.extraction import ExtractionPlan
+from neuronpath.runs.extraction_plan import ExtractionPlan
 
 #: The search command, every record of which takes some seconds.
 SLOW = """

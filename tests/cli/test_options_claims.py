@@ -225,6 +225,12 @@ class TestSettling:
         assert (found.share.index, found.share.count) == (2, 5)
         assert found.dtype == torch.float64
 
+    def test_threads_are_settled_once(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(opt, "settle_threads", lambda: asked.append("threads"))
+        self.settled()
+        assert asked == ["threads"]
+
     def test_what_the_machine_lacks(self):
         with pytest.raises(UserError, match="--device cuda:4: this machine has 4 cuda"):
             self.settled(device="cuda:4")

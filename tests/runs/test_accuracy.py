@@ -45,8 +45,8 @@ def test_low_accuracy(correct, images, expected, chance, says):
 @pytest.mark.parametrize(("sample", "images"), [(500, 11), (4, 4)])
 def test_accuracy_is_looked_at_once_after_the_sample_or_at_the_end(run, monkeypatch, sample, images):
     looked = []
-    monkeypatch.setattr("neuronpath.runs.job.SAMPLE", sample)
-    monkeypatch.setattr("neuronpath.runs.job.low_accuracy", lambda *given: looked.append(given) or "it is low")
+    monkeypatch.setattr("neuronpath.runs.run.SAMPLE", sample)
+    monkeypatch.setattr("neuronpath.runs.run.low_accuracy", lambda *given: looked.append(given) or "it is low")
     with pytest.warns(UserWarning, match="it is low"):
         job.main(JointAttribution("cls"), "", run.words())
     found = list(records(run.out).values())

@@ -19,8 +19,8 @@ from neuronpath.data.preprocessing import preprocessing
 from neuronpath.files import Item
 from neuronpath.models.checkpoint import save
 from neuronpath.models.configs import CONFIGS
-from neuronpath.runs import check
-from neuronpath.runs.check import sample
+from neuronpath.runs import checks
+from neuronpath.runs.checks import sample
 
 SCRIPT = "scripts/check.py"
 LEVELS = ("ok", "WARNING", "FAULT")
@@ -314,7 +314,7 @@ class TestCost:
                 raise torch.OutOfMemoryError("out of memory")
             return {"joint_attr": 60.0}
 
-        monkeypatch.setattr(check, "seconds_per_image", seconds_per_image)
+        monkeypatch.setattr(checks, "seconds_per_image", seconds_per_image)
         found = [line for line in run("--internal_batch_size", 8) if line[1] in ("memory", "time")]
         assert [level for level, *_ in found] == ["WARNING", "WARNING", "ok", "ok"]
         assert "--internal_batch_size 4" in found[0][2]
@@ -323,6 +323,6 @@ class TestCost:
         assert not [line for line in run("--internal_batch_size", 3) if line[0] == "WARNING" and line[1] == "memory"]
 
     def test_too_little_memory_left(self, run, monkeypatch):
-        monkeypatch.setattr(check, "peak_memory", lambda device: 95)
-        monkeypatch.setattr(check, "machine_memory", lambda device: 100)
+        monkeypatch.setattr(checks, "peak_memory", lambda device: 95)
+        monkeypatch.setattr(checks, "machine_memory", lambda device: 100)
         assert [text for what, text in of_level("WARNING", run()) if "lower --internal_batch_size" in text]

@@ -272,7 +272,7 @@ class TestFaults:
                 raise torch.OutOfMemoryError("out of memory")
             return whole(*given, internal_batch_size=internal_batch_size, **named)
 
-        monkeypatch.setattr("neuronpath.runs.editing.edit", short)
+        monkeypatch.setattr("neuronpath.runs.edit_plan.edit", short)
         edits("--internal_batch_size", 12)
         assert rows[:3] == [12, 6, 3]
         assert_same_edits(records(edits.out), records(tmp_path / "whole"))

@@ -61,7 +61,7 @@ def test_layer_records_are_as_they_were(run):
     assert all("nodes" not in record and "search_rank" not in record for record in run.records())
     made_with = settings(run.out)
     assert made_with["search"] == "layer"
-    assert not {"shortlist_max", "shortlist_kappa", "auto_threshold"} & made_with.keys()
+    assert not {"shortlist_max", "shortlist_kappa", "shortlist_first", "auto_nodes"} & made_with.keys()
 
 
 @pytest.mark.parametrize("rule", [GL3, AUTO])
@@ -77,12 +77,14 @@ def test_what_a_resumed_run_must_agree_with(run):
     run(*shortlist, "--labels", 0)
     assert "search" in run(*GL3, "--labels", 0, code=2)
     assert "shortlist_max" in run(*shortlist, "--labels", 0, "--shortlist_max", 9, code=2)
+    change_setting(run.out, "shortlist_first", 8)
+    assert "shortlist_first 8 → 4" in run(*shortlist, "--labels", 0, code=2)
     change_setting(run.out, "shortlist_kappa", 50.0)
     assert "shortlist_kappa 50.0 → 2.0" in run(*shortlist, "--labels", 0, code=2)
     run(*AUTO, "--labels", 0, out="auto")
     assert "quadrature" in run(*GL3, "--labels", 0, out="auto", code=2)
-    change_setting(run.root / "auto", "auto_threshold", 0.5)
-    assert "auto_threshold 0.5 → " in run(*AUTO, "--labels", 0, out="auto", code=2)
+    change_setting(run.root / "auto", "auto_nodes", [4, 8, 16])
+    assert "auto_nodes [4, 8, 16] → [4, 5, 9]" in run(*AUTO, "--labels", 0, out="auto", code=2)
 
 
 def change_setting(folder, key: str, value) -> None:
@@ -111,9 +113,10 @@ def test_auto_records_its_nodes(run, more):
         assert record["ja"] == found.path[i].tolist()
         converged = {1: True, 0: False, -1: None}[found.converged[i].item()]
         assert (record["nodes"], record["converged"]) == (found.nodes[i].item(), converged)
-    spent = {4: 4, 8: 12, 16: 28}
+    tried = adaptive.NODES[search]
+    spent = {nodes: sum(m - 1 for m in tried[: i + 1]) for i, nodes in enumerate(tried)}  # α = 1 is free
     mean = sum(spent[record["nodes"]] for record in run.records()) / len(run.records())
-    assert f"{mean:.2f} per image" in text
+    assert f"{mean:.2f} below α = 1 per image" in text
     made_with = settings(run.out)
     assert (made_with["quadrature"], made_with["ig_total_step"]) == ("auto", None)
     assert "0 new, 11 from earlier" in run(*AUTO, *more)

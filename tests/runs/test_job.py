@@ -10,7 +10,8 @@ import torch
 from helpers import IMAGES, ROOT, Payload, assert_same_search, contents, read_lines, records, run_job
 from PIL import Image
 
-from neuronpath.runs.extraction import ExtractionPlan, JointAttribution
+from neuronpath.runs.extraction import JointAttribution
+from neuronpath.runs.extraction_plan import ExtractionPlan
 
 
 class TestGoingOn:

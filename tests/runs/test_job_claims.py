@@ -146,7 +146,13 @@ class TestArgs:
         return {**sizes, **common}
 
     RULE: dict = {"target": "label", "quadrature": "right", "ig_total_step": 2}  # noqa: RUF012
-    SHORT: dict = {"search": "shortlist", "topK": 1, "shortlist_max": 64, "shortlist_kappa": 2.0}  # noqa: RUF012
+    SHORT: dict = {  # noqa: RUF012
+        "search": "shortlist",
+        "topK": 1,
+        "shortlist_max": 64,
+        "shortlist_kappa": 2.0,
+        "shortlist_first": 4,
+    }
 
     @pytest.mark.parametrize(
         ("of", "name", "more", "own"),
@@ -166,10 +172,18 @@ class TestArgs:
         assert found["settings"] == self.settings(run) | own  # and no preprocess_mean, which is CIFAR's
         assert "paths" not in found
 
-    def test_settings_of_auto(self, run):
-        run("--labels", 1, "--quadrature", "auto", steps=None)
-        auto = {"quadrature": "auto", "ig_total_step": None, "auto_threshold": 6e-4, "target": "label"}
-        assert args(run.out)["settings"] == self.settings(run) | auto | {"search": "layer", "topK": 1}
+    @pytest.mark.parametrize(
+        ("own", "nodes"),
+        [
+            ({"search": "layer", "topK": 1}, [4, 5, 9]),
+            (SHORT, [2, 3, 5]),
+            ({"search": "exhaustive", "topK": 1}, [2, 3, 5]),
+        ],
+    )
+    def test_settings_of_auto(self, run, own, nodes):
+        run("--labels", 1, "--quadrature", "auto", "--search", own["search"], steps=None)
+        auto = {"quadrature": "auto", "ig_total_step": None, "auto_nodes": nodes, "target": "label"}
+        assert args(run.out)["settings"] == self.settings(run) | auto | own
 
     def test_twenty_nodes_of_the_right_rule_unless_otherwise_asked(self, run):
         run("--labels", 1, steps=None)
@@ -267,6 +281,10 @@ class TestRefusals:
         assert said(run, "--shortlist_max", 2) == unused
         nodes = "--ig_total_step: --quadrature auto chooses the nodes itself; leave one of the two out"
         assert said(run, "--quadrature", "auto") == nodes
+        radau = ("--quadrature", "gauss-radau", "--labels", 1)
+        few = "--ig_total_step 1: gauss-radau needs 2 nodes or more"
+        assert said(run, *radau, steps=1) == said(run, *radau, steps=1, of=InfluencePattern) == few
+        assert run(*radau, steps=2, out="radau").code == 0
         assert run(*short, 3, "--topK", 3, "--labels", 1, of=TopKAttribution, out="top").code == 0
 
     @pytest.mark.parametrize(

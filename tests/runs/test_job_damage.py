@@ -22,6 +22,7 @@ from neuronpath.records.store import Store
 from neuronpath.runs import job
 from neuronpath.runs.editing import Edit
 from neuronpath.runs.extraction import JointAttribution
+from neuronpath.runs.run import Inputs, Plan
 
 JSON = st.recursive(
     st.none()
@@ -59,7 +60,7 @@ class Job:
         self.job = kind("cls")
         options = job.parse(self.job, "", made.words(kind=kind, ja=paths))
         model, source = load(made.checkpoint), open_dataset("imagefolder", made.images, NUM_CLASSES)
-        self.inputs = job.Inputs(options, model, source, source.items)
+        self.inputs = Inputs(options, model, source, source.items)
         self.args = Args.read(made.images.parent / kind.__name__ / "imgnet_all.args.json")
         self.sound = {
             record["image"]: record
@@ -67,7 +68,7 @@ class Job:
             for record in found
         }
 
-    def prepare(self) -> job.Plan:
+    def prepare(self) -> Plan:
         return self.job.prepare(self.inputs)
 
     def resume(self, out: Path) -> None:

@@ -6,13 +6,14 @@ from neuronpath.runs.summary import ScoreSummary
 
 
 def test_repeats_count_among_the_nodes_of_auto():
-    summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4)
-    for i, (nodes, converged) in enumerate([(4, None), (4, None), (8, True), (16, True), (16, False)]):
+    """α = 1, a node of every rule, is free."""
+    summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4, [4, 5, 9])
+    for i, (nodes, converged) in enumerate([(4, None), (4, None), (5, True), (9, True), (9, False)]):
         given = {"ja_score": 0.0, "margin": [0.5], "nodes": nodes, "converged": converged}
         summary.add({"image": str(i), "label": 0, "pred": 0, **given})
     text = dict(summary.lines())["nodes"]
-    mean = (4 + 4 + 12 + 28 + 28) / 5
-    assert text == f"{mean:.2f} per image, repeats included; 1 images found another path even with 16"
+    mean = (3 + 3 + 7 + 15 + 15) / 5
+    assert text == f"{mean:.2f} below α = 1 per image, repeats included; 1 images found another path even with 9"
 
 
 def test_near_ties_are_images_with_a_margin_under_the_threshold_in_any_layer():

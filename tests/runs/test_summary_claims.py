@@ -22,8 +22,8 @@ RECORDS = [
 ]
 
 
-def scores(records=RECORDS, near_tie: float = 0.001) -> ScoreSummary:
-    summary = ScoreSummary({"ja_score": "neuron path", "base_score": "activation path"}, near_tie)
+def scores(records=RECORDS, near_tie: float = 0.001, **more) -> ScoreSummary:
+    summary = ScoreSummary({"ja_score": "neuron path", "base_score": "activation path"}, near_tie, **more)
     for found in records:
         summary.add(found)
     return summary
@@ -71,10 +71,14 @@ def test_shortlists_say_how_often_their_rule_was_met():
 
 
 def test_auto_says_what_it_took_in_all():
-    nodes = [(4, None), (8, True), (16, False), (16, True)]
+    """Of 4, 5 and 9 nodes 3, 4 and 8 are below α = 1: 3, 3 + 4, and twice 3 + 4 + 8 of four images."""
+    nodes = [(4, None), (5, True), (9, False), (9, True)]
     records = [r | {"nodes": n, "converged": c} for r, (n, c) in zip(RECORDS, nodes, strict=True)]
-    words = "18.00 per image, repeats included; 1 images found another path even with 16"
-    assert dict(scores(records).lines())["nodes"] == words
+    words = "10.00 below α = 1 per image, repeats included; 1 images found another path even with 9"
+    assert dict(scores(records, ladder=(4, 5, 9)).lines())["nodes"] == words
+    few = [r | {"nodes": n, "converged": c} for r, (n, c) in zip(RECORDS, [(2, None), (3, True)] * 2, strict=True)]
+    words = "2.00 below α = 1 per image, repeats included; 0 images found another path even with 5"
+    assert dict(scores(few, ladder=(2, 3, 5)).lines())["nodes"] == words
     assert "nodes" not in dict(scores().lines())
 
 

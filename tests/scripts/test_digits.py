@@ -146,16 +146,17 @@ def test_the_demo_runs():
 
 def test_the_top_1_that_training_prints_is_of_held_out_digits(tmp_path, monkeypatch, capsys):
     main = runpy.run_path(str(ROOT / "scripts/train_digits.py"))["main"]
+    monkeypatch.setitem(main.__globals__, "ROOT", tmp_path)
     changes = {
-        "ROOT": tmp_path,
-        "write_images": lambda root: None,
-        "load_images": lambda folder, model: (folder.name, "labels"),
-        "train": lambda config, images, labels, epochs, seed: f"trained on {images}",
-        "save": lambda model, file: None,
-        "accuracy": lambda model, images, labels: float((model, images) == ("trained on train", "val")),
+        "data.write_images": lambda root: None,
+        "data.load_images": lambda folder, model: (folder.name, "labels"),
+        "models.train": lambda config, images, labels, epochs, seed: f"trained on {images}",
+        "models.save": lambda model, file: None,
+        "models.accuracy": lambda model, images, labels: float((model, images) == ("trained on train", "val")),
     }
     for name, value in changes.items():
-        monkeypatch.setitem(main.__globals__, name, value)
+        part, asked = name.split(".")
+        monkeypatch.setattr(main.__globals__[part], asked, value)
     monkeypatch.setattr(sys, "argv", ["train_digits.py", "--models", "ViT-digits"])
     main()
     assert "100.00 % top-1 on held-out digits" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from neuronpath import Quadrature, __main__ as package
 from neuronpath.cli.exits import Report
 from neuronpath.figures import common
 from neuronpath.models.configs import CONFIGS
+from neuronpath.studies.parts import PARTS
 
 MANIPULATION = "experiments/quantitative-comparison/manipulation"
 JOBS = {
@@ -84,8 +85,11 @@ class TestBenchmark:
             asked.append((name, model, given, images, repeats))
             return f"the table of {name}"
 
-        names = ("searches", "influences", "sizes", "rules")
-        self.printed = script("scripts/benchmark.py", *words, compare=compare, **{n: table(n) for n in names}, **more)
+        self.threads = []
+        stand_ins = {f"studies.{name}_table": table(name) for name in ("searches", "influences", "sizes", "rules")}
+        stand_ins |= {"studies.compare": compare, "settle_threads": lambda: self.threads.append("settled")}
+        self.printed = script("scripts/benchmark.py", *words, **stand_ins, **more)
+        assert self.threads == ["settled"]
         return asked
 
     @pytest.fixture(autouse=True)
@@ -96,7 +100,8 @@ class TestBenchmark:
         torch.set_float32_matmul_precision("highest")
 
     def test_by_default_searches_and_influences_of_four_images(self, script):
-        found = self.run(script, "--device", "cpu", default_rows=lambda model, device: f"rows on {device}")
+        rows = {"attribution.default_rows": lambda model, device: f"rows on {device}"}
+        found = self.run(script, "--device", "cpu", **rows)
         assert [(name, given[2:], images, repeats) for name, _, given, images, repeats in found] == [
             ("searches", (20, "rows on cpu"), 4, 5),
             ("influences", (4, "rows on cpu"), 4, 5),
@@ -151,9 +156,9 @@ class TestPictures:
             return lambda *given: asked.append((name, *given)) or answer
 
         stand_ins = {
-            "open_dataset": noting("open", "the images"),
-            "plot_paths": noting("plot", "the figure"),
-            "save": noting("save", [Path("/x/a.png"), Path("/x/a.pdf")]),
+            "data.open_dataset": noting("open", "the images"),
+            "figures.plot_paths": noting("plot", "the figure"),
+            "figures.save": noting("save", [Path("/x/a.png"), Path("/x/a.pdf")]),
         }
         assert script("scripts/plot_paths.py", *words, **stand_ins) == "picture     /x/a.png\npicture     /x/a.pdf\n"
         return asked
@@ -255,11 +260,12 @@ class TestTraining:
 
         stand_ins = {
             "ROOT": tmp_path,
-            "write_images": lambda root: asked.append(("images", root)),
-            "load_images": lambda folder, model: (folder, "labels"),
-            "train": train,
-            "save": lambda model, file: asked.append(("save", file)) or file.touch(),
-            "accuracy": lambda model, images, labels: 0.98765,
+            "settle_threads": lambda: asked.append("threads"),
+            "data.write_images": lambda root: asked.append(("images", root)),
+            "data.load_images": lambda folder, model: (folder, "labels"),
+            "models.train": train,
+            "models.save": lambda model, file: asked.append(("save", file)) or file.touch(),
+            "models.accuracy": lambda model, images, labels: 0.98765,
         }
         digits, vit, mae = (
             tmp_path / "dataset/digits",
@@ -268,7 +274,8 @@ class TestTraining:
         )
         printed = script("scripts/train_digits.py", **stand_ins).splitlines()
         trained = [("train", CONFIGS[file.stem], digits / "train", 30, 0) for file in (vit, mae)]
-        assert asked == [("images", digits), trained[0], ("save", vit), trained[1], ("save", mae)]
+        settled = "threads"
+        assert asked == [("images", digits), settled, trained[0], ("save", vit), settled, trained[1], ("save", mae)]
         assert [line.rsplit(",", 1)[0] for line in printed] == [
             f"{file}: 98.77 % top-1 on held-out digits" for file in (vit, mae)
         ]
@@ -279,7 +286,7 @@ class TestTraining:
         assert asked == [("images", digits)]
         chosen = ("--models", "MAE-digits", "--overwrite", "--epochs", 2, "--seed", 7)
         script("scripts/train_digits.py", *chosen, **stand_ins)
-        assert asked[2:] == [("train", CONFIGS["MAE-digits"], digits / "train", 2, 7), ("save", mae)]
+        assert asked[2:] == [settled, ("train", CONFIGS["MAE-digits"], digits / "train", 2, 7), ("save", mae)]
 
 
 class TestStudy:
@@ -293,26 +300,31 @@ class TestStudy:
 
         def start(*words):
             stand_ins = {
-                "run": run,
-                "markdown": lambda found: f"of {', '.join(found)}",
-                "plot_study": lambda found: "figure",
-                "save": lambda figure, file: [file.with_name(file.name + ending) for ending in (".png", ".pdf")],
+                "settle_threads": lambda: start.settled.append("threads"),
+                "studies.run": run,
+                "studies.markdown": lambda found: f"of {', '.join(found)}",
+                "figures.plot_study": lambda found: "figure",
+                "figures.save": lambda figure, file: [
+                    file.with_name(file.name + ending) for ending in (".png", ".pdf")
+                ],
             }
             return script(
                 "scripts/study_search.py", "--device", "cpu", "--output", tmp_path / "new/a", *words, **stand_ins
             )
 
-        start.asked, start.file = asked, tmp_path / "new/a.json"
+        start.asked, start.file, start.settled = asked, tmp_path / "new/a.json", []
         return start
 
     def test_both_models_and_all_parts(self, study):
         printed = study().splitlines()
         pictures = [f"picture     {study.file.with_suffix(ending)}" for ending in (".png", ".pdf")]
         assert printed == ["of ViT-digits, MAE-digits", *pictures]
+        assert study.settled == ["threads"]
         (file, digits, more), (other, *_) = study.asked
         assert (file, other) == (ROOT / "ckpt/ViT-digits.npz", ROOT / "ckpt/MAE-digits.pth")
         assert digits == ROOT / "dataset/digits"
         parts = tuple(more.pop("parts"))
+        assert parts == PARTS
         sizes = {"per_class": 10, "train_per_class": 3, "kept": ROOT / "results/search", "device": torch.device("cpu")}
         assert more == sizes
         found = json.loads(study.file.read_text())

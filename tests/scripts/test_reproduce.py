@@ -21,7 +21,7 @@ def smoke(tmp_path_factory) -> tuple[Path, str]:
 
 def test_smoke_ends_with_the_table(smoke):
     root, printed = smoke
-    end = printed[printed.index("== the table") :]
+    end = printed[printed.index("\n== table\n") :]
     for name in ("Joint Attribution Score", "Removal Accuracy Deviation", "Enhancement Accuracy Deviation", "Matched"):
         assert name in end
     assert "missing" not in end
@@ -35,6 +35,23 @@ def test_smoke_ends_with_the_table(smoke):
         assert all(removal[method][model]["high"] < 0 for method in ("base", "influence_pattern", "random"))
         enhancement = found["measures"]["enhancement_paired_probability"]
         assert all(enhancement[method][model]["value"] > 0 for method in ("base", "influence_pattern", "random"))
+
+
+def test_every_stage_is_named_before_it_starts(smoke):
+    root, printed = smoke
+    expected = ["check"]
+    for model, suffix in (("ViT-digits", ""), ("MAE-digits", "_mae")):
+        expected += [f"joint_attr{suffix}: {root}/ja/{model}"]
+        expected += [f"influence_pattern{suffix}: {root}/influence_pattern/{model}"]
+        methods = ("base", "influence_pattern", "ja", "random")
+        expected += [f"edit: {root}/edit/remove_enhance/{method}/{model}" for method in methods]
+        if model == "ViT-digits":
+            expected += [f"joint_attr: {root}/ja_top5/{model}"]
+            runs = [f"{method}/k5-p1-all-{tokens}" for method in ("ja", "base", "random") for tokens in ("cls", "all")]
+            expected += [f"edit: {root}/pruning/{run}/{model}" for run in runs]
+        expected += [f"{script}: {root}/similarity/{model}" for script in ("pair-sim", "paper-plot")]
+    expected += ["plot_probability_deviation", "table"]
+    assert re.findall(r"^== (.*)$", printed, re.M) == expected
 
 
 @pytest.mark.parametrize("wrong", [("--ig_total_stepp", "3"), ("--device", "gpu"), ("--labels", "10")])

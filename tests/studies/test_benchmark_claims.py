@@ -7,11 +7,20 @@ import pytest
 import torch
 from helpers import random_model, tiny_config
 
-from neuronpath import Quadrature, find_path
+from neuronpath import Quadrature, Shortlist, find_path
+from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.influence import layer_influence
 from neuronpath.attribution.reference import plain_influence, plain_search
 from neuronpath.studies import benchmark
-from neuronpath.studies.benchmark import Contender, compare, influences, product_rate, rules, searches, sizes
+from neuronpath.studies.benchmark import (
+    Contender,
+    compare,
+    influences_table,
+    product_rate,
+    rules_table,
+    searches_table,
+    sizes_table,
+)
 from neuronpath.studies.cost import block_flops, engine_flops, plain_flops
 
 
@@ -28,42 +37,48 @@ def passes(model, contender: Contender) -> float:
 
 def test_searches_are_what_they_are_called_and_cost_what_is_useful(given):
     model, x, y = given
-    found = searches(*given, 5, 1000)
-    assert list(found) == [
-        "plain search, right 5",
-        "engine, right 5",
-        "engine, Gauss-Legendre 4",
-        *(f"shortlist of {C}, Gauss-Legendre 3" for C in (8, 16, 32)),
-    ]
-    flops = [c.flops for c in found.values()]
-    useful = [engine_flops(model.config, 3, candidates=C) for C in (8, 16, 32)]
-    engine = [engine_flops(model.config, m) for m in (5, 4)]
-    assert flops == [plain_flops(model.config, 5), *engine, *useful]
-    plain, right, four, *shortlists = (c.run() for c in found.values())
-    assert torch.equal(plain["ja_score"], plain_search(model, x, y, Quadrature("right", 5))["ja_score"])
-    assert torch.equal(right.score, find_path(model, x, y, Quadrature("right", 5)).score)
-    assert torch.equal(four.score, find_path(model, x, y, Quadrature("gauss-legendre", 4)).score)
-    for C, short in zip((8, 16, 28), shortlists, strict=True):
-        assert set(short.search_scored.flatten().tolist()) == {C}  # whatever the rule says
-    exact = find_path(model, x, y, Quadrature("gauss-legendre", 3), search="exhaustive")
-    assert torch.equal(shortlists[-1].path, exact.path)
+    found = searches_table(*given, 5, 1000)
+    engine = {
+        "engine, right 5": Quadrature("right", 5),
+        "engine, Gauss-Legendre 4": Quadrature("gauss-legendre", 4),
+        "engine, Gauss-Radau 4": Quadrature("gauss-radau", 4),
+    }
+    short = {
+        "shortlist of 4, Gauss-Radau 2": (4, Quadrature("gauss-radau", 2)),
+        "shortlist of 8, Gauss-Legendre 3": (8, Quadrature("gauss-legendre", 3)),
+    }
+    assert list(found) == ["plain search, right 5", *engine, *short]
+    plain, right = found["plain search, right 5"], Quadrature("right", 5)
+    assert plain.flops == plain_flops(model.config, 5)
+    assert torch.equal(plain.run()["ja_score"], plain_search(model, x, y, right)["ja_score"])
+    for name, quadrature in engine.items():
+        assert found[name].flops == engine_flops(model.config, quadrature)
+        assert torch.equal(found[name].run().score, find_path(model, x, y, quadrature).score)
+    for name, (C, quadrature) in short.items():
+        assert found[name].flops == engine_flops(model.config, quadrature, candidates=C)
+        path = found[name].run()
+        assert set(path.search_scored.flatten().tolist()) == {C}  # whatever the rule says
+        expected = find_path(model, x, y, quadrature, search=Shortlist(C, float("inf")))
+        assert torch.equal(path.path, expected.path)
+        assert torch.equal(path.score, expected.score)
 
 
 def test_influences_layer_by_layer_and_in_one_pass(given):
     model, x, y = given
-    found = influences(*given, 4, 1000)
+    found = influences_table(*given, 4, 1000)
     assert list(found) == [
-        "influence pattern layer by layer, right 4",
-        "influence pattern in one pass, right 4",
+        "influence pattern layer by layer, midpoint 4",
+        "influence pattern in one pass, midpoint 4",
     ]
     slow, fast = found.values()
     # Of 3 layers: 3 forwards of 3 blocks each; backwards through 2, 1 and 0 blocks.
     assert passes(model, slow) == 4 * (9 + 3)
     assert passes(model, fast) == 4 * (3 + 2)
-    right = Quadrature("right", 4)
-    for a, b in zip(slow.run(), plain_influence(model, x, y, right), strict=True):
+    midpoint = Quadrature("midpoint", 4)
+    for a, b in zip(slow.run(), plain_influence(model, x, y, midpoint), strict=True):
         assert torch.equal(a, b)
-    for a, b in zip(fast.run(), layer_influence(model, x, y, right, 1000), strict=True):
+    problem = Problem.of(model, x, y, midpoint, 1000)
+    for a, b in zip(fast.run(), layer_influence(problem, x), strict=True):
         assert torch.equal(a, b)
 
 
@@ -78,31 +93,40 @@ def test_influences_layer_by_layer_and_in_one_pass(given):
 def test_sizes_are_a_quarter_half_twice_and_four_times_the_default(given, monkeypatch, rows, names):
     asked = []
     monkeypatch.setattr(benchmark, "find_path", lambda *_, internal_batch_size: asked.append(internal_batch_size))
-    found = sizes(*given, Quadrature("right", 5), rows)
+    found = sizes_table(*given, Quadrature("right", 5), rows)
     assert list(found) == names
-    assert {c.flops for c in found.values()} == {engine_flops(given[0].config, 5)}
+    assert {c.flops for c in found.values()} == {engine_flops(given[0].config, Quadrature("right", 5))}
     for contender in found.values():
         contender.run()
     assert asked == [int(re.search(r"(\d+) rows", name)[1]) for name in names]
 
 
-def test_rules_are_the_papers_and_the_fast_one(given):
+def test_rules_are_the_papers_and_the_fast_ones(given):
     model, x, y = given
-    found = rules(*given, 1000)
-    assert list(found) == ["right 20", "gauss-legendre 4"]
-    for m, (name, contender) in zip((20, 4), found.items(), strict=True):
-        rule = name.split()[0]
-        assert contender.flops == engine_flops(model.config, m)
-        assert torch.equal(contender.run().score, find_path(model, x, y, Quadrature(rule, m)).score)
+    found = rules_table(*given, 1000)
+    assert list(found) == ["right 20", "gauss-legendre 4", "gauss-radau 4"]
+    for m, (name, contender) in zip((20, 4, 4), found.items(), strict=True):
+        quadrature = Quadrature(name.split()[0], m)
+        assert contender.flops == engine_flops(model.config, quadrature)
+        assert torch.equal(contender.run().score, find_path(model, x, y, quadrature).score)
 
 
 def test_operations_of_a_mean_head_are_those_of_one_node_times_the_nodes():
     model = random_model(tiny_config("mean", depth=3))
-    one, many = (benchmark.search_flops(model, m) for m in (1, 20))
-    assert many == 20 * one
+
+    def flops(rule: str, m: int, of=model) -> float:
+        return benchmark.search_flops(of, Quadrature(rule, m))
+
+    one, free = flops("midpoint", 1), flops("right", 1)
+    for rule in ("left", "midpoint", "gauss-legendre"):
+        assert flops(rule, 20) == 20 * one
+    assert flops("right", 20) == 19 * one + free  # at α = 1 nothing is ramped
+    assert flops("gauss-radau", 4) == 3 * one + free
     assert 10 < one / block_flops(model.config) < 40
+    assert 3 < free / block_flops(model.config) < one / block_flops(model.config)
     cls = random_model(tiny_config(depth=3))
-    assert benchmark.search_flops(cls, 20) == engine_flops(cls.config, 20)
+    for rule in ("right", "left", "gauss-radau"):
+        assert flops(rule, 20, cls) == engine_flops(cls.config, Quadrature(rule, 20))
 
 
 def test_the_table_is_of_medians_and_speed_ups_over_the_first(monkeypatch):

@@ -40,20 +40,37 @@ def test_mean_head_block_passes():
     assert block_passes(find_path, config, quadrature=q, internal_batch_size=10) <= 212 * 20  # prefix recomputed
 
 
+@pytest.mark.parametrize(("pool", "node", "free"), [("cls", 156, 43), ("mean", 180, 70)])
+def test_the_node_at_one_is_nearly_free(pool, node, free):
+    """(m - 1) nodes below it, the plain forward and at most this for all the rest, whatever the search."""
+    config = tiny_config(pool, depth=12, width=64, num_heads=4, mlp_dim=256)
+    for q in (Quadrature("right", 1), Quadrature("gauss-radau", 2), Quadrature("gauss-radau", 4)):
+        assert block_passes(find_path, config, quadrature=q) <= (q.steps - 1) * node + free
+        if pool == "cls" and q.steps > 1:  # beside a rule of as many nodes without α = 1
+            whole = block_passes(find_path, config, quadrature=Quadrature("midpoint", q.steps))
+            assert block_passes(find_path, config, quadrature=q) <= (q.steps - 1) * whole / q.steps + 40
+
+
+def test_algorithm_1_for_the_price_of_a_few_nodes():
+    """Radau 2 and lists of four: at most 720 block passes, where the plain search of the shortcut takes 6544."""
+    q, search = Quadrature("gauss-radau", 2), Shortlist(4, float("inf"))
+    assert block_passes(find_path, CONFIG, quadrature=q, search=search) <= 720
+
+
 @pytest.mark.parametrize("C", [8, 32])
 def test_a_shortlist_adds_a_tail_per_candidate(C):
     q, search = Quadrature("gauss-legendre", 3), Shortlist(C, float("inf"))
-    expected = engine_flops(CONFIG, 3, candidates=C) / block_flops(CONFIG)
+    expected = engine_flops(CONFIG, q, candidates=C) / block_flops(CONFIG)
     for rows in (None, 7):
         found = block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=rows, search=search)
         assert found == pytest.approx(expected, rel=0.02)
 
 
 def test_the_analytic_counts_are_those_that_run():
-    for m in (4, 20):
-        q = Quadrature("gauss-legendre", m)
+    for rule, m in (("gauss-legendre", 4), ("gauss-legendre", 20), ("gauss-radau", 3)):
+        q = Quadrature(rule, m)
         unit = block_flops(CONFIG)
-        assert block_passes(find_path, CONFIG, quadrature=q) == pytest.approx(engine_flops(CONFIG, m) / unit, rel=0.02)
+        assert block_passes(find_path, CONFIG, quadrature=q) == pytest.approx(engine_flops(CONFIG, q) / unit, rel=0.02)
         assert block_passes(plain_search, CONFIG, quadrature=q) == pytest.approx(
             plain_flops(CONFIG, m) / unit, rel=0.02
         )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import tiny_config
 
+from neuronpath import Quadrature
 from neuronpath.studies.cost import CountFlops, block_flops, engine_flops, plain_flops
 
 CONFIG = tiny_config(depth=4)
@@ -41,10 +42,21 @@ def test_a_search_is_tails_stream_tangent_and_score(steps, candidates):
     last = block(1, 1)
     tails = (block() * 2 + last) + (block() + last) + last
     stream = 2 * block(T - 1) + block(0, 1)
-    expected = steps * 2 * (tails * (1 + candidates) + 2 * stream) + 4 * block()
-    assert engine_flops(CONFIG, steps, candidates) == expected
-    assert engine_flops(CONFIG, steps) == engine_flops(CONFIG, steps, 0)
-    assert engine_flops(tiny_config(depth=1), steps, candidates) == block()
+    node = 2 * (tails * (1 + candidates) + 2 * stream)
+    for rule in ("left", "midpoint", "gauss-legendre"):
+        q = Quadrature(rule, steps)
+        assert engine_flops(CONFIG, q, candidates) == steps * node + 4 * block()
+        assert engine_flops(CONFIG, q) == engine_flops(CONFIG, q, 0)
+        assert engine_flops(tiny_config(depth=1), q, candidates) == block()
+    # At α = 1 the plain forward of the CLS token's way alone, its backward, one tangent, and the activation path.
+    forward, backward = 3 * block() + last, 2 * block() + last
+    for q in (Quadrature("right", steps), Quadrature("gauss-radau", steps + 1)):
+        nodes = len(q.nodes) - 1
+        assert engine_flops(CONFIG, q, candidates) == nodes * node + forward + backward + 2 * stream
+        assert engine_flops(CONFIG, q) == engine_flops(CONFIG, q, 0)
+        assert engine_flops(tiny_config(depth=1), q, candidates) == block()
+    half = [engine_flops(CONFIG, Quadrature("left", steps), candidates=c) for c in (1, 1.5, 2)]
+    assert half[1] == (half[0] + half[2]) / 2, "candidates may be a mean"
 
 
 @pytest.mark.parametrize("steps", [1, 20])

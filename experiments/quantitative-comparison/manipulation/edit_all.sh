@@ -8,10 +8,12 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 source "$ROOT/scripts/setup.sh" --enter
 source "$ROOT/experiments/quantitative-comparison/manipulation/edit_defaults.sh"
 
+row=()
 for method in base influence_pattern ja random; do
-    python "$ROOT/experiments/quantitative-comparison/manipulation/$kind/edit.py" --method "$method" \
-        "${given[@]}" --ja_path "${JA_PATH:-$RESULTS/ja/$model}" \
-        --output_dir "$RESULTS/edit/remove_enhance/$method/$model" "$@"
+    row+=("$ROOT/experiments/quantitative-comparison/manipulation/$kind/edit.py" --method "$method"
+        "${given[@]}" --ja_path "${JA_PATH:-$RESULTS/ja/$model}"
+        --output_dir "$RESULTS/edit/remove_enhance/$method/$model" "$@" --)
 done
 # shellcheck disable=SC2086
-python "$ROOT/scripts/table.py" --results "$RESULTS" --models "$model" --measures $measures
+python "$ROOT/scripts/stages.py" "${row[@]}" \
+    "$ROOT/scripts/table.py" --results "$RESULTS" --models "$model" --measures $measures

@@ -8,7 +8,7 @@
 #   DATASET, DATASET_PATH                data set (digits, 10 images per class, or IMAGES_PER_CLASS) and its folder
 #   JA_PATH, INFLUENCE_PATTERN_PATH      records of the searches (RESULTS/ja_top5/<model>, RESULTS/influence_pattern/<model>)
 #   RESULTS                              folder; records go to RESULTS/pruning/<method>/<settings>/<model> (results/demo)
-# About 5 s per run on the digits: 24 runs by default.
+# A second per run on the digits: 24 runs by default, in one process.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../../../../.." && pwd)
 source "$ROOT/scripts/setup.sh" --enter
@@ -16,6 +16,7 @@ manipulation=$ROOT/topK/experiments/quantitative-comparison/manipulation
 kind=ViT
 source "$ROOT/experiments/quantitative-comparison/manipulation/edit_defaults.sh"
 
+row=()
 for depth in ${DEPTHS:-all}; do
     for tokens in ${TOKENS:-cls all}; do
         for k in ${TOPKS:-1 5}; do
@@ -25,13 +26,13 @@ for depth in ${DEPTHS:-all}; do
                     [ "$depth" = all ] || layers=(--depth_prune "$depth")
                     out=$RESULTS/pruning/$method/k$k-p$p-$depth-$tokens/$model again=()
                     [ ! "$PRETRAIN_WEIGHT" -nt "$out/imgnet_all.args.json" ] || again=(--overwrite)
-                    python "$manipulation/ViT/edit.py" ${again[@]+"${again[@]}"} --edit_operation prune --method "$method" \
-                        --topK "$k" --mask_proportion "$p" --prune_tokens "$tokens" ${layers[@]+"${layers[@]}"} \
-                        "${given[@]}" --ja_path "${JA_PATH:-$RESULTS/ja_top5/$model}" \
-                        --output_dir "$out" "$@"
+                    row+=("$manipulation/ViT/edit.py" ${again[@]+"${again[@]}"} --edit_operation prune --method "$method"
+                        --topK "$k" --mask_proportion "$p" --prune_tokens "$tokens" ${layers[@]+"${layers[@]}"}
+                        "${given[@]}" --ja_path "${JA_PATH:-$RESULTS/ja_top5/$model}"
+                        --output_dir "$out" "$@" --)
                 done
             done
         done
     done
 done
-python "$manipulation/analysis/plot_probability_deviation.py" --results "$RESULTS/pruning"
+python "$ROOT/scripts/stages.py" "${row[@]}" "$manipulation/analysis/plot_probability_deviation.py" --results "$RESULTS/pruning"

@@ -1,0 +1,122 @@
+"""What the extraction jobs compute: the columns of their records."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attribution.adaptive import NODES, find_path_auto
+from ..attribution.candidates import STOPPED
+from ..attribution.forward import probability, resolve_targets
+from ..attribution.influence import influence_path
+from ..attribution.quadrature import AUTO, Quadrature
+from ..attribution.search import NeuronPath, find_path
+from ..attribution.searches import SEARCHES, Shortlist
+from ..errors import UserError
+from ..files import Item
+from ..records.schema import METHODS, keys_of
+from .run import Inputs, Plan
+from .summary import NEAR_TIES, ScoreSummary
+
+CONVERGED = {1: True, 0: False, -1: None}  # NeuronPath.converged in records
+Find = Callable[[Tensor, Tensor, int], dict]  # columns of a record from images, targets and rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionPlan(Plan):
+    """`find` gives the columns of the records; `methods`, keys of METHODS, are those whose paths it finds."""
+
+    find: Find
+    methods: tuple[str, ...]
+
+    def summary(self) -> ScoreSummary:
+        scores = {METHODS[method].score: METHODS[method].noun for method in self.methods}
+        ladder = self.settings.get("auto_nodes", ())
+        return ScoreSummary(scores, NEAR_TIES[self.inputs.options.precision], ladder)
+
+    def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
+        targets = targets_of(self.inputs.options, items, images.device)
+        columns = self.find(images, targets, rows)
+        logits = columns.pop("logits")
+        prob = probability(logits, resolve_targets(targets, logits))
+        columns = {"pred": logits.argmax(-1), "prob": prob, **columns}
+        values = [columns[key].tolist() if isinstance(columns[key], Tensor) else columns[key] for key in self.keys]
+        return [dict(zip(self.keys, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def plan_joint_attribution(inputs: Inputs, k: int, methods: tuple[str, ...]) -> ExtractionPlan:
+    """UserError for numbers that do not fit the model."""
+    o, neurons = inputs.options, inputs.model.config.mlp_dim
+    if k > neurons:
+        raise UserError(f"--topK {k}: a layer of this model has {neurons} neurons")
+    if o.shortlist_max is not None and o.shortlist_max < k:
+        raise UserError(f"--shortlist_max {o.shortlist_max}: at least the {k} neurons of --topK must be scored")
+    search = Shortlist(o.shortlist_max) if o.search == "shortlist" else SEARCHES[o.search]
+    more = {"search": o.search, "topK": k}
+    writers = ["joint_attr"]
+    if isinstance(search, Shortlist):
+        more |= {f"shortlist_{name}": getattr(search, name) for name in ("kappa", "first")} | {
+            "shortlist_max": search.most
+        }
+        writers.append("shortlist")
+    if o.quadrature == AUTO:
+        more |= {"auto_nodes": list(NODES[o.search])}
+        writers.append("auto")
+
+    def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+        if o.quadrature == AUTO:
+            return path_columns(
+                find_path_auto(inputs.model, images, targets, k=k, search=search, internal_batch_size=rows)
+            )
+        rule = Quadrature(o.quadrature, o.ig_total_step)
+        return path_columns(find_path(inputs.model, images, targets, rule, k, search=search, internal_batch_size=rows))
+
+    return _plan(inputs, find, methods, keys_of(*writers), more)
+
+
+def plan_influence(inputs: Inputs, methods: tuple[str, ...]) -> ExtractionPlan:
+    quadrature = Quadrature(inputs.options.quadrature, inputs.options.ig_total_step)
+
+    def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+        found = influence_path(inputs.model, images, targets, quadrature, internal_batch_size=rows)
+        return {"logits": found.logits, "path": found.path, "score": found.score, "margin": found.margin}
+
+    return _plan(inputs, find, methods, keys_of("influence_pattern"), {})
+
+
+def _plan(inputs: Inputs, find: Find, methods: tuple[str, ...], keys: tuple[str, ...], more: dict) -> ExtractionPlan:
+    options, classes = inputs.options, inputs.model.config.num_classes
+    if isinstance(options.target, int) and options.target >= classes:
+        raise UserError(f"--target {options.target}: the model's classes are 0 to {classes - 1}")
+    settings = {name: getattr(options, name) for name in ("target", "quadrature", "ig_total_step")} | more
+    return ExtractionPlan(inputs=inputs, items=inputs.items, keys=keys, settings=settings, find=find, methods=methods)
+
+
+def targets_of(options: Namespace, items: list[Item], device: torch.device) -> Tensor:
+    """(B,) class indices, -1 for the predicted class."""
+    fixed = {"pred": -1}.get(options.target, options.target)
+    return torch.tensor([item.label if fixed == "label" else fixed for item in items], device=device)
+
+
+def path_columns(found: NeuronPath) -> dict:
+    """By key of the records."""
+    columns: dict[str, object] = {
+        "logits": found.logits,
+        "ja": found.path,
+        "ja_score": found.score,
+        "ja_act": found.activation,
+        "base": found.base_path,
+        "base_score": found.base_score,
+        "base_act": found.base_activation,
+        "margin": found.margin,
+        "search_rank": found.search_rank,
+        "search_scored": found.search_scored,
+        "nodes": found.nodes,
+    }
+    if found.search_stopped is not None:
+        columns["search_stopped"] = [[STOPPED[i] for i in layers] for layers in found.search_stopped.tolist()]
+    if found.converged is not None:
+        columns["converged"] = [CONVERGED[i] for i in found.converged.tolist()]
+    return columns
