@@ -2,7 +2,8 @@
 
 Letters, everywhere: B images · T tokens · N neuron tokens · D width · H FFN units per layer · L layers (0-based) ·
 C classes · m integration nodes · K neurons kept per layer · R rows, images × nodes. F is the softmax probability of
-the target class; h̄ the activations of the unperturbed forward, w̄ those of one neuron.
+the target class, or another `objective` of its logit; h̄ the activations of the unperturbed forward, w̄ those of one
+neuron.
 """
 
 import lazy_loader

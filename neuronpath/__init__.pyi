@@ -17,4 +17,5 @@ from .attribution import (
 )
 from .data import load_images as load_images
 from .errors import NonFiniteError as NonFiniteError, UserError as UserError
-from .models import HeadError as HeadError, VisionTransformer as VisionTransformer, load as load
+from .models import HeadError as HeadError, VisionTransformer as VisionTransformer, adapt as adapt, load as load
+from .pixels import Preprocessing as Preprocessing

@@ -18,7 +18,7 @@ CHECKOUT = _ABOVE if (_ABOVE / "pyproject.toml").is_file() else None
 ROOT = CHECKOUT or Path.cwd()
 
 FOLDERS = ("imagenet1k", "imagefolder", "digits")  # data sets that are folders of class folders
-DATASETS = (*FOLDERS, "cifar10", "cifar100")
+DATASETS = (*FOLDERS, "cifar10", "cifar100", "images")
 DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
 DEFAULT_PATH = "dataset/imagenet2012/val"
 
@@ -32,13 +32,19 @@ class Item:
 
 
 def default_dataset_path(name: str) -> Path:
-    """Where the data set `name` is looked for unless the user says otherwise."""
-    return ROOT / DEFAULT_PATHS.get(name, DEFAULT_PATH)
+    """Where the data set `name` is looked for unless the user says otherwise; images are named below it."""
+    return Path.cwd() if name == "images" else ROOT / DEFAULT_PATHS.get(name, DEFAULT_PATH)
 
 
 def model_name(options: Namespace) -> str:
-    """What folders of results are called: the model type, or the checkpoint's stem where that is auto."""
-    return options.pretrain_weight.stem if options.model_type == "auto" else options.model_type
+    """What folders of results are called: the model type, or where that is auto the checkpoint's stem.
+
+    Of a folder its whole name, since a dot in it begins no ending.
+    """
+    if options.model_type != "auto":
+        return options.model_type.replace(":", "-")
+    weights = options.pretrain_weight
+    return weights.resolve().name if weights.is_dir() else weights.stem
 
 
 def results_folder(job: str, options: Namespace) -> Path:

@@ -49,6 +49,8 @@ SHAPES = {
     **{kind: tiny_config(kind) for kind in KINDS},
     "cls-2": tiny_config("cls", patch_size=2, img_size=4, width=18, depth=3, num_heads=2, mlp_dim=25, num_classes=7),
     "one-layer": tiny_config("cls", depth=1),
+    "cls-registers": tiny_config("cls", depth=3, registers=2, activation="quick-gelu"),
+    "mean-registers": tiny_config("mean", depth=3, registers=2, activation="gelu-tanh", norm_first=True),
 }
 SMALLEST = {"patch_size": 1, "img_size": 2, "width": 4, "depth": 1, "num_heads": 2, "mlp_dim": 3, "num_classes": 2}
 
@@ -81,6 +83,9 @@ def random_path(config: Config, layers: int, k: int, n: int = 5, seed: int = 2) 
     units = [torch.randperm(config.mlp_dim, generator=generator)[:k] for _ in range(n * layers)]
     return torch.stack(units).view(n, layers, k)
 
+
+#: Options of the data set that tell labels, none of which is given.
+NO_SOURCES: dict = {"truth": None, "class_map": None, "images": None}
 
 #: The images of the `image_folder` fixture, and their labels.
 COUNTS = (3, 1, 2, 5)

@@ -4,9 +4,16 @@ Independent of the package: its own ViT from the state dict, its own quadrature,
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+
+ACTIVATIONS = {
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu-tanh": lambda x: x * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "quick-gelu": lambda x: x / (1 + torch.exp(-1.702 * x)),
+}
 
 
 def nodes_and_weights(rule: str | list[tuple[float, float]], m: int) -> list[tuple[float, float]]:
@@ -26,12 +33,22 @@ def nodes_and_weights(rule: str | list[tuple[float, float]], m: int) -> list[tup
     return [((k + offset) / m, 1 / m) for k in range(m)]
 
 
-def forward(model, image, overwrite=(), factors=None, all_tokens=False):
-    """Probabilities (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
+OBJECTIVES = {
+    "probability": lambda x: x.exp() / x.exp().sum(),
+    "logit": lambda x: x,
+    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
+}
+
+
+def forward(model, image, overwrite=(), factors=None, all_tokens=False, objective="probability"):
+    """F of every class (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
 
     `overwrite`: activations (N, H) for the neuron tokens, of the first layers or, as a dict, of any layers.
     `factors` (L, H): what the activations that arise are multiplied by, at the neuron tokens or at all.
+    `model`: of the package, or a `Hooked` one.
     """
+    if isinstance(model, Hooked):
+        return model.forward(image, overwrite, factors, all_tokens, objective)
     overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
     s, c = model.state_dict(), model.config
     heads, size = c.num_heads, c.width // c.num_heads
@@ -48,8 +65,9 @@ def forward(model, image, overwrite=(), factors=None, all_tokens=False):
     p, side = c.patch_size, c.img_size // c.patch_size
     patches = [image[:, i * p : i * p + p, j * p : j * p + p].reshape(-1) for i in range(side) for j in range(side)]
     kernel = s["patch_embed.proj.weight"].reshape(c.width, -1)
-    z = torch.cat([s["cls_token"][0], torch.stack(patches) @ kernel.T + s["patch_embed.proj.bias"]]) + s["pos_embed"][0]
-    first, last = (0, 1) if c.pool == "cls" else (1, len(z))
+    before = [s["cls_token"][0]] + ([s["reg_token"][0]] if c.registers else [])
+    z = torch.cat([*before, torch.stack(patches) @ kernel.T + s["patch_embed.proj.bias"]]) + s["pos_embed"][0]
+    first, last = (0, 1) if c.pool == "cls" else (1 + c.registers, len(z))
     hidden = []
     for layer in range(c.depth):
         name = f"blocks.{layer}"
@@ -61,7 +79,7 @@ def forward(model, image, overwrite=(), factors=None, all_tokens=False):
             out.append(attention @ v[:, part])
         a = z + affine(torch.cat(out, -1), f"{name}.attn.proj")
         x = affine(norm(a, f"{name}.norm2"), f"{name}.mlp.fc1")
-        h = x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+        h = ACTIVATIONS[c.activation](x)
         hidden.append(h[first:last])
         if layer in overwrite:
             h = torch.cat([h[:first], overwrite[layer], h[last:]])
@@ -70,13 +88,56 @@ def forward(model, image, overwrite=(), factors=None, all_tokens=False):
             for token in range(len(h)) if all_tokens else range(first, last):
                 h[token] = h[token] * factors[layer]
         z = a + affine(h, f"{name}.mlp.fc2")
-    pooled = norm(z[0], "norm") if c.pool == "cls" else norm(z[1:].mean(0), "fc_norm")
-    return affine(pooled, "head").softmax(-1), hidden
+    if c.pool == "cls":
+        pooled = norm(z[0], "norm")
+    elif c.norm_first:
+        pooled = norm(z[first:], "norm").mean(0)
+    else:
+        pooled = norm(z[first:].mean(0), "fc_norm")
+    return OBJECTIVES[objective](affine(pooled, "head")), hidden
 
 
-def edited(model, image, factors, all_tokens=False):
-    """Probabilities (C,) of the forward in which the activations of layer l are multiplied by `factors` (L, H)."""
-    return forward(model, image, factors=factors, all_tokens=all_tokens)[0]
+class Hooked:
+    """An untouched module of another library, its neurons told and overwritten by hooks.
+
+    `lasts`: of each layer the linear layer that the neurons enter. `tokens`: the neuron tokens' indices. `logits`: of
+    what the module returns.
+    """
+
+    def __init__(self, module, lasts, tokens, logits=lambda output: output):
+        self.module, self.lasts, self.tokens, self.logits = module, lasts, torch.as_tensor(tokens), logits
+        self.config = SimpleNamespace(depth=len(lasts), mlp_dim=lasts[0].in_features)
+
+    def forward(self, image, overwrite, factors, all_tokens, objective):
+        overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
+        hidden = []
+
+        def enter(layer):
+            def hook(module, given):
+                h = given[0]
+                hidden.append(h[0, self.tokens])
+                if layer in overwrite:
+                    h = h.index_copy(1, self.tokens, overwrite[layer][None])
+                if factors is not None:
+                    h = h.clone()
+                    for token in range(h.shape[1]) if all_tokens else self.tokens.tolist():
+                        h[0, token] = h[0, token] * factors[layer]
+                return (h,)
+
+            return hook
+
+        hooks = [last.register_forward_pre_hook(enter(layer)) for layer, last in enumerate(self.lasts)]
+        try:
+            logits = self.logits(self.module(image[None]))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return OBJECTIVES[objective](logits[0]), hidden
+
+
+def edited(model, image, factors, all_tokens=False, objective="probability"):
+    """F of every class (C,) in the forward in which the activations of layer l are multiplied by `factors` (L, H)."""
+    return forward(model, image, factors=factors, all_tokens=all_tokens, objective=objective)[0]
 
 
 def path_factors(model, path, factor):
@@ -98,7 +159,7 @@ def ramp(hidden, path, alpha):
     return clamped
 
 
-def jas(model, image, target, path, *, rule, m) -> float:
+def jas(model, image, target, path, *, rule, m, objective="probability") -> float:
     hidden = [h.detach() for h in forward(model, image)[1]]
     N = len(hidden[0])
     S, G = torch.zeros(N).double(), torch.zeros(N).double()
@@ -107,7 +168,7 @@ def jas(model, image, target, path, *, rule, m) -> float:
             S += h[:, n]
     for alpha, weight in nodes_and_weights(rule, m):
         clamped = ramp(hidden, path, alpha)
-        F = forward(model, image, clamped)[0][target]
+        F = forward(model, image, clamped, objective=objective)[0][target]
         for h, neurons in zip(clamped, path, strict=True):
             (gradient,) = torch.autograd.grad(F, h, retain_graph=True)
             for n in neurons:
@@ -115,7 +176,7 @@ def jas(model, image, target, path, *, rule, m) -> float:
     return (S * G).sum().item() / N
 
 
-def search(model, image, target, *, rule, m, K):
+def search(model, image, target, *, rule, m, K, objective="probability"):
     """Algorithm 1 as released: the path (L lists of K) and the margins."""
     hidden = [h.detach() for h in forward(model, image)[1]]
     N, H = hidden[0].shape
@@ -127,7 +188,7 @@ def search(model, image, target, *, rule, m, K):
                 S += h[:, n]
         for alpha, weight in nodes_and_weights(rule, m):
             clamped = [*ramp(hidden, path, alpha), (alpha * hidden[layer]).requires_grad_()]
-            F = forward(model, image, clamped)[0][target]
+            F = forward(model, image, clamped, objective=objective)[0][target]
             *earlier, current = [torch.autograd.grad(F, h, retain_graph=True)[0] for h in clamped]
             for gradient, neurons in zip(earlier, path, strict=True):
                 for n in neurons:
@@ -142,17 +203,17 @@ def search(model, image, target, *, rule, m, K):
     return path, margins
 
 
-def exact_scores(model, image, target, path, *, rule, m) -> list[float]:
+def exact_scores(model, image, target, path, *, rule, m, objective="probability") -> list[float]:
     """Of each neuron j of the layer after `path`: the score of both, j alone of its layer ramped with the path."""
     N, H = forward(model, image)[1][0].shape
-    return [N * jas(model, image, target, [*path, [j]], rule=rule, m=m) for j in range(H)]
+    return [N * jas(model, image, target, [*path, [j]], rule=rule, m=m, objective=objective) for j in range(H)]
 
 
-def exact_search(model, image, target, *, rule, m, K):
+def exact_search(model, image, target, *, rule, m, K, objective="probability"):
     """Algorithm 1, every candidate alone: the path (L lists of K), the margins, and every layer's scores."""
     path, margins, all_scores = [], [], []
     for _ in range(model.config.depth):
-        scores = exact_scores(model, image, target, path, rule=rule, m=m)
+        scores = exact_scores(model, image, target, path, rule=rule, m=m, objective=objective)
         order = sorted(range(len(scores)), key=lambda j: -scores[j])  # stable: ties by lowest index
         path.append(order[:K])
         largest = max(map(abs, scores))
@@ -161,14 +222,14 @@ def exact_search(model, image, target, *, rule, m, K):
     return path, margins, all_scores
 
 
-def influence(model, image, target, rule, m):
+def influence(model, image, target, rule, m, objective="probability"):
     """Per layer Σ_k ω_k mean_t ∂F/∂h_j[t], (H,), by overwriting one layer at a time with its own activations."""
     influences = []
     for layer in range(model.config.depth):
         total = 0
         for alpha, weight in nodes_and_weights(rule, m):
             h = forward(model, alpha * image)[1][layer].detach().requires_grad_()
-            F = forward(model, alpha * image, {layer: h})[0][target]
+            F = forward(model, alpha * image, {layer: h}, objective=objective)[0][target]
             total = total + weight * torch.autograd.grad(F, h)[0].mean(0)
         influences.append(total)
     return influences

@@ -100,14 +100,15 @@ class TestFiles:
 
     def test_data_sets_and_where_they_are(self):
         assert files.FOLDERS == ("imagenet1k", "imagefolder", "digits")
-        assert {name: str(files.default_dataset_path(name).relative_to(ROOT)) for name in files.DATASETS} == {
+        assert {name: str(files.default_dataset_path(name).relative_to(ROOT)) for name in files.DATASETS[:-1]} == {
             "imagenet1k": "dataset/imagenet2012/val",
             "imagefolder": "dataset/imagenet2012/val",
             "digits": "dataset/digits/val",
             "cifar10": "dataset/cifar",
             "cifar100": "dataset/cifar",
         }
-        assert files.DATASETS == ("imagenet1k", "imagefolder", "digits", "cifar10", "cifar100")
+        assert files.DATASETS == ("imagenet1k", "imagefolder", "digits", "cifar10", "cifar100", "images")
+        assert files.default_dataset_path("images") == Path.cwd()
 
     @pytest.mark.parametrize(("model_type", "folder"), [("auto", "fine.tuned"), ("ViT-B_16", "ViT-B_16")])
     def test_results_are_by_job_and_model(self, model_type, folder):
@@ -164,14 +165,16 @@ class TestFiles:
 
 
 PUBLIC = {
-    "": "Exhaustive HeadError InfluencePath Layer NeuronPath NonFiniteError Quadrature Shortlist UserError "
-    "VisionTransformer activation_path edit enhance find_path find_path_auto gain influence_path load load_images "
-    "remove score_path",
+    "": "Exhaustive HeadError InfluencePath Layer NeuronPath NonFiniteError Preprocessing Quadrature Shortlist "
+    "UserError VisionTransformer activation_path adapt edit enhance find_path find_path_auto gain influence_path load "
+    "load_images remove score_path",
     ".records": "Args EDITED KEYS METHODS OPERATIONS Store args_file check_record keys_of label_file label_files "
     "read_label read_results",
     ".cli": "Parser Report Share command share",
-    ".data": "Batch ImageSet batches class_names find_label load_images open_dataset preprocessing write_images",
-    ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy device load save set_precision sha256 train",
+    ".data": "Batch ImageSet batches class_names find_label load_images open_chosen open_dataset "
+    "preprocessing write_images",
+    ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy adapt device load save set_precision sha256 "
+    "train",
     ".attribution": "Exhaustive InfluencePath Layer NeuronPath Quadrature Shortlist activation_path default_rows edit "
     "enhance find_path find_path_auto gain influence_path remove score_path",
     ".runs": "Edit InfluencePattern Job JointAttribution Plan Run TopKAttribution TopKEdit main",
@@ -179,8 +182,8 @@ PUBLIC = {
     "mantel markdown neighbours open_classes read_classes resolve soft_confusion table write",
     ".figures": "accuracy_deviation class_scores plot_classes plot_paths plot_runs plot_similarity plot_study "
     "probability_deviation save save_pages score_distributions",
-    ".studies": "CountFlops PARTS block_flops compare engine_flops influences_table markdown rules_table run "
-    "searches_table shortlist_errors shortlist_tables sizes_table",
+    ".studies": "CountFlops PARTS adapted_table block_flops compare engine_flops influences_table library_versions "
+    "markdown rules_table run searches_table shortlist_errors shortlist_tables sizes_table support_page verdicts",
 }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..cli.options import check_dataset
+from ..data.images import ImageSet, open_chosen
 from ..data.names import class_names, find_label, listing
 from ..errors import UserError, printable
 from ..files import DATASETS, ROOT, default_dataset_path
@@ -93,14 +95,15 @@ def _checked_path(record: dict, method: str, file: Path) -> list[list[int]]:
 def resolve(options: Namespace) -> dict:
     """Fill in data set and path where they were not typed; what args.json says, checked, or {} without one.
 
-    `options.path_typed` tells which it was.
+    `options.path_typed` tells which it was; `options.class_names` are those that came with the weights, or none.
     """
+    options.class_names = []
     file, settings, recorded = args_file(options.results, options.input_prefix), {}, {}
     if not options.results.is_dir():
         raise UserError(f"{options.results}: no such folder; give the folder of the records with --results")
     if file.exists():
         args = Args.read(file)
-        settings, recorded = args.settings, args.options
+        settings, recorded, options.class_names = args.settings, args.options, args.class_names
         size = settings.get("model_mlp_dim")
         if type(size) is not int or not 0 < size <= MOST_UNITS:
             raise UserError(f"{file}: model_mlp_dim is not the number of units of a layer; were these made by path/*?")
@@ -112,6 +115,7 @@ def resolve(options: Namespace) -> dict:
     if not options.path_typed:
         inside = _below_root(recorded.get("dataset_path")) if same else None
         options.dataset_path = inside or default_dataset_path(options.dataset)
+    check_dataset(options, opened=False)
     return settings
 
 
@@ -153,10 +157,23 @@ def open_classes(
     return replace(classes, names=by_label)
 
 
+def open_recorded(options: Namespace, classes: Classes, num_classes: int) -> ImageSet:
+    """The data set of the records. Images alone have the labels of their records; others are left out."""
+    source = open_chosen(options, num_classes)
+    if options.dataset != "images":
+        return source
+    return source.labelled({image: label for label, images in classes.images.items() for image in images if image})
+
+
 def _names(options: Namespace, needed: bool) -> list[str]:
-    """The names by label; none where the data set's files, needed for them, are not at the default path."""
+    """The names by label: those that came with the weights, else the data set's.
+
+    None where the data set's files, needed for them, are not at the default path.
+    """
+    if options.class_names:
+        return options.class_names
     try:
-        return class_names(options.dataset, options.dataset_path)
+        return class_names(options.dataset, options.dataset_path, options.class_map)
     except UserError as e:
         if needed or options.path_typed:
             raise

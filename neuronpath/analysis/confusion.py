@@ -2,22 +2,26 @@
 
 import warnings
 from argparse import Namespace
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from ..data.images import ImageSet, open_dataset
+from ..cli.options import told, typed_native
+from ..data.images import ImageSet
 from ..data.loading import Transform, batches
 from ..data.preprocessing import preprocessing
 from ..errors import UserError
 from ..files import Item
 from ..models.checkpoint import load, sha256
+from ..models.configs import ACTIVATIONS
 from ..models.devices import device
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
+from ..pixels import recorded as recorded_native, settled
 from ..records.reading import join
-from .classes import Classes
+from .classes import Classes, open_recorded
 
 
 def soft_confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -74,7 +78,7 @@ def recorded_items(classes: Classes, source: ImageSet) -> list[Item]:
 
 @torch.inference_mode()
 def probabilities(
-    model: VisionTransformer, source: ImageSet, items: list[Item], transform: Transform, batch_size: int = 10
+    model: StagedModel, source: ImageSet, items: list[Item], transform: Transform, batch_size: int = 10
 ) -> np.ndarray:
     """(n, C) float32 of `items`, by one forward each. UserError for an image that cannot be read."""
     device, rows = next(model.parameters()).device, []
@@ -90,20 +94,49 @@ def probabilities(
 def check_confusion(options: Namespace, classes: Classes, settings: dict) -> tuple[np.ndarray, int]:
     """The soft confusion of the recorded images under the weights that `options` name, and how many images that are.
 
-    What was not typed of preprocessing and image size is as in the records' `settings`; other weights are a warning.
+    What was not typed of preprocessing and image size is as in the records' `settings`, and with the same weights what
+    the file does not tell of the model, too; other weights are a warning.
     """
-    file, recorded = options.pretrain_weight, settings.get("checkpoint_sha256")
+    file = options.pretrain_weight
+    same = _same_weights(options, settings)
     size = settings.get("model_img_size")
     size = options.img_size or (size if type(size) is int and size > 0 else None)
     where = device("cpu" if options.no_cuda else options.device)
-    model = load(file, options.model_type, img_size=size, num_heads=options.num_heads, device=where)
-    if recorded is not None and recorded != sha256(file):
+    model = load(file, options.model_type, img_size=size, device=where, **_told(options, settings if same else {}))
+    if same is False:
         warnings.warn(f"{file}: not the weights whose paths are in the records", stacklevel=2)
-    source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
+    source = open_recorded(options, classes, model.config.num_classes)
     items = recorded_items(classes, source)
     preprocess = options.preprocess or ("native" if settings.get("preprocess") == "native" else "paper")
-    transform = preprocessing(preprocess, model.config, options.dataset)
+    if preprocess == "native":
+        of_records = (
+            recorded_native(settings) if settings.get("preprocess") == "native" and not options.img_size else None
+        )
+        model.native = settled(of_records or model.native, typed_native(options), model.config.img_size)
+    transform = preprocessing(preprocess, model.config, options.dataset, model.native)
     found = probabilities(model, source, items, transform, options.batch_size)
     if not np.isfinite(found).all():
         raise UserError(f"{file}: probabilities that are not finite; are these the weights of the records?")
     return soft_confusion(found, np.array([item.label for item in items])), len(items)
+
+
+def _same_weights(options: Namespace, settings: dict) -> bool | None:
+    """Whether the records are of these weights and this classifier; None where they do not say."""
+    recorded = [settings.get(name) for name in ("checkpoint_sha256", "classifier_sha256")]
+    if recorded[0] is None:
+        return None
+    try:
+        return recorded == [file and sha256(file) for file in (options.pretrain_weight, options.classifier)]
+    except OSError:
+        return False  # loading says what is missing
+
+
+def _told(options: Namespace, settings: dict) -> dict[str, Any]:
+    """What was typed of the model, else what the records of the same file say of it."""
+    heads, activation = settings.get("model_num_heads"), settings.get("model_activation")
+    recorded = {
+        "num_heads": heads if type(heads) is int and heads > 0 else None,
+        "pool": "mean" if settings.get("model_norm_first") is True else None,
+        "activation": activation if activation in ACTIVATIONS else None,
+    }
+    return {name: recorded.get(name) if value is None else value for name, value in told(options).items()}

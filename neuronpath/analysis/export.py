@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.images import DECODING_ERRORS, ImageSet, open_dataset
+from ..data.images import DECODING_ERRORS, ImageSet
 from ..data.names import safe_name
 from ..errors import UserError, one_line
 from ..files import Item, writing
-from .classes import Classes
+from .classes import Classes, open_recorded
 
 
 def export_classes(options: Namespace, classes: Classes) -> list[tuple[Path, int]]:
@@ -18,13 +18,14 @@ def export_classes(options: Namespace, classes: Classes) -> list[tuple[Path, int
 
     All images where the count is None, whether they have a record or not. UserError for a folder within the data set.
     """
-    source = open_dataset(options.dataset, options.dataset_path, len(classes.names))
+    source = open_recorded(options, classes, len(classes.names) or max(classes.labels) + 1)
     root, written = source.root.resolve(), []
-    if options.output_dir.resolve().is_relative_to(root):
+    if options.dataset != "images" and options.output_dir.resolve().is_relative_to(root):
         raise UserError(f"{options.output_dir}: within the data set, where it would become a class; choose another")
     items = source.select(classes.labels, options.count)
+    names = dict(enumerate(options.class_names or source.classes))
     for label in tqdm(classes.labels, desc="images", unit="class", disable=None, leave=False):
-        folder = options.output_dir / f"{label}_{safe_name(source.classes[label])}"
+        folder = options.output_dir / f"{label}_{safe_name(names[label])}"
         with writing(folder):
             written.append((folder, export_images(source, [item for item in items if item.label == label], folder)))
     return written

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..attribution.objectives import Objective, objective_of
 from ..errors import UserError, one_line
-from ..records.args import Args, args_file
+from ..records.args import Args, args_file, objective_name
 from ..records.reading import label_files, read_results
 from ..records.schema import EDITED, METHODS
 from .metrics import Edited, Missing
@@ -58,6 +59,14 @@ class Results:
         found = self.args(model)
         unlike = {job: args.unlike(next(iter(found.values()))) for job, args in found.items()}
         return {job: text for job, text in unlike.items() if text}
+
+
+def objective_found(settings: dict, where: Path) -> Objective:
+    """What F was in records with these settings, which are found at `where`. UserError where it is none of ours."""
+    try:
+        return objective_of(objective_name(settings))
+    except ValueError as e:
+        raise UserError(f"{where}: settings of records of another kind ({e}); give records of this project") from e
 
 
 def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:

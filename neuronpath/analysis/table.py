@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 from tqdm import tqdm
 
-from ..records.args import describe_rule
+from ..records.args import BEFORE, describe_rule
 from ..records.schema import EDITED, METHODS, OPERATIONS
 from .metrics import Estimate, Missing, difference, estimate
 from .results import EDITS, Results, edited_of, scores_of
@@ -114,10 +114,12 @@ def _circumstances(settings: dict) -> dict:
     names = {
         "quadrature": "quadrature",
         "ig_total_step": "steps",
+        "objective": "objective",
         "model_img_size": "img_size",
         "preprocess": "preprocess",
     }
-    return {name: settings.get(key) for key, name in names.items()}
+    known = {**BEFORE, **settings}
+    return {name: known.get(key) for key, name in names.items()}
 
 
 def markdown(found: dict) -> str:
@@ -150,7 +152,7 @@ def _marks(model: str, jobs: Sequence[str], notes: list[tuple[str, str]]) -> str
 
 def _header(circumstances: dict, counts: list[int]) -> str:
     c = circumstances
-    rule = describe_rule({"quadrature": c["quadrature"], "ig_total_step": c["steps"]})
+    rule = describe_rule({**c, "ig_total_step": c["steps"]})
     size = f"{c['img_size']} pixels, {c['preprocess']} preprocessing" if c["img_size"] else "image size unknown"
     n = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}" if counts else "no images"
     return f"{rule}, {size}, {n}"

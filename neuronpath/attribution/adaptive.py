@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NonFiniteError
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 from .quadrature import Quadrature
 from .search import NeuronPath, find_path
 from .searches import Search, search_of
@@ -18,7 +18,7 @@ NODES = {"layer": (4, 5, 9), "shortlist": (2, 3, 5), "exhaustive": (2, 3, 5)}
 
 
 def find_path_auto(
-    model: VisionTransformer, images: Tensor, targets: Tensor, *, search: Search | str = "layer", **options: Any
+    model: StagedModel, images: Tensor, targets: Tensor, *, search: Search | str = "layer", **options: Any
 ) -> NeuronPath:
     """`neuronpath.find_path` with few Gauss-Radau nodes, and with more for the images that these leave in doubt.
 

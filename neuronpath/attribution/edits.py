@@ -9,35 +9,34 @@ a factor multiplies the activation that arises in the edited forward.
 import torch
 from torch import Tensor
 
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 from .rows import default_rows
 from .score import check_path
 
 
-def gain(model: VisionTransformer, path: Tensor, factor: float) -> Tensor:
+def gain(model: StagedModel, path: Tensor, factor: float) -> Tensor:
     """The edit (B, L, H) that multiplies a path's neurons by `factor`.
 
     path (B, l, K): K neurons in each of the first l ≤ L layers. ValueError for a path of another shape.
     """
     check_path(model, len(path), path)
-    config, like = model.config, model.pos_embed
-    factors = like.new_ones(len(path), config.depth, config.mlp_dim)
-    return factors.scatter(2, path.to(like.device), factor)
+    shape = len(path), model.config.depth, model.config.mlp_dim
+    return torch.ones(shape, dtype=model.dtype, device=model.device).scatter(2, path.to(model.device), factor)
 
 
-def remove(model: VisionTransformer, path: Tensor) -> Tensor:
+def remove(model: StagedModel, path: Tensor) -> Tensor:
     """The edit that sets a path's neurons to 0."""
     return gain(model, path, 0.0)
 
 
-def enhance(model: VisionTransformer, path: Tensor) -> Tensor:
+def enhance(model: StagedModel, path: Tensor) -> Tensor:
     """The edit that doubles a path's neurons."""
     return gain(model, path, 2.0)
 
 
 @torch.no_grad()
 def edit(
-    model: VisionTransformer,
+    model: StagedModel,
     images: Tensor,
     *edits: Tensor | None,
     all_tokens: bool = False,
@@ -60,7 +59,7 @@ def edit(
     return [torch.cat(logits) for logits in zip(*parts, strict=True)]
 
 
-def _edited(model: VisionTransformer, a: Tensor, h: Tensor, factors: Tensor | None, all_tokens: bool) -> Tensor:
+def _edited(model: StagedModel, a: Tensor, h: Tensor, factors: Tensor | None, all_tokens: bool) -> Tensor:
     """Logits from block 0's stream after attention `a` and its activations `h`."""
     z = a
     for layer, block in enumerate(model.blocks):

@@ -25,8 +25,9 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..models.vit import VisionTransformer
-from .forward import Plain, gather_neurons, neuron_rows, open_block, plain_forward, probability, resolve_targets, write
+from ..models.staged import StagedModel
+from .forward import Plain, gather_neurons, neuron_rows, open_block, plain_forward, resolve_targets, write
+from .objectives import PROBABILITY, Objective
 from .quadrature import Quadrature
 from .rows import node_groups
 from .unramped import PlainGraph, Unramped, sum_of_products
@@ -34,29 +35,31 @@ from .unramped import PlainGraph, Unramped, sum_of_products
 
 @dataclass(frozen=True)
 class Problem:
-    """B images whose paths are to be found or scored, all with one rule; `rows`: most rows at once.
+    """B images whose paths are to be found or scored, all with one rule and one F; `rows`: most rows at once.
 
     `apart`: one ramp for every node, so that a lower rule on the same nodes is at hand, too.
     """
 
-    model: VisionTransformer
+    model: StagedModel
     plain: Plain
     targets: Tensor  # (B,) class indices
     quadrature: Quadrature
     rows: int
     graph: PlainGraph | None = None  # where α = 1 is a node
     apart: bool = False
+    objective: Objective = PROBABILITY
 
     @classmethod
     def of(
         cls,
-        model: VisionTransformer,
+        model: StagedModel,
         images: Tensor,
         targets: Tensor,
         quadrature: Quadrature,
         rows: int,
         *,
         apart: bool = False,
+        objective: Objective = PROBABILITY,
     ) -> "Problem":
         """`images` (B, 3, height, width) after their plain forward; a negative target is the predicted class."""
         graph = None
@@ -65,16 +68,17 @@ class Problem:
             plain = graph.plain()
         else:
             plain = plain_forward(model, images)
-        return cls(model, plain, resolve_targets(targets, plain.logits), quadrature, rows, graph, apart)
+        targets = resolve_targets(targets, plain.logits)
+        return cls(model, plain, targets, quadrature, rows, graph, apart, objective)
 
     @cached_property
     def unramped(self) -> Unramped:
         """The gradients at α = 1, for all that needs them."""
         assert self.graph is not None
-        return Unramped(self.graph, self.targets)
+        return Unramped(self.graph, self.targets, self.objective)
 
 
-def carries_tangents(model: VisionTransformer, device: torch.device) -> bool:
+def carries_tangents(model: StagedModel, device: torch.device) -> bool:
     """Whether a search carries the path's tangent: for N = 1, where attention has a forward mode (mps lacks it)."""
     return model.num_neuron_tokens == 1 and device.type != "mps"
 
@@ -90,7 +94,7 @@ class Ramp(ABC):
     """
 
     def __init__(self, problem: Problem):
-        self.model, self.plain = problem.model, problem.plain
+        self.model, self.plain, self.objective = problem.model, problem.plain, problem.objective
         self.layer = -1  # none entered
         self.chosen: list[Tensor] = []  # per layer of the path (B, K)
 
@@ -167,7 +171,7 @@ class StreamRamp(Ramp):
         written = self.plain.written[self.layer]
         if not whole_layer:
             return self.rows(written)
-        bias = self.model.blocks[self.layer].mlp.fc2.bias
+        bias = self.model.blocks[self.layer].fc2.bias
         return self.alpha * self.rows(written - bias) + bias
 
     def layer_gradient(self, written: Tensor) -> Tensor:
@@ -192,7 +196,7 @@ class StreamRamp(Ramp):
         out = (plain.written[self.layer][images].repeat_interleave(k, 0) + update).requires_grad_()  # (P·k, N, D)
         z = self.z.detach()[rows].requires_grad_()
         with torch.enable_grad():
-            F = probability(model.run(write(model, z, self.layer, out), self.layer + 1), self.targets[rows])
+            F = self.objective(model.run(write(model, z, self.layer, out), self.layer + 1), self.targets[rows])
             dz, dout = torch.autograd.grad(F.sum(), [z, out])
         total = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N): ∂F/∂w_j
         if self.chosen:
@@ -221,7 +225,7 @@ class ForwardRamp(StreamRamp):
     def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
         z = write(self.model, self.z, self.layer, self.layer_write(whole_layer)).detach().requires_grad_()
         with torch.enable_grad():
-            F = probability(self.model.run(z, self.layer + 1), self.targets)
+            F = self.objective(self.model.run(z, self.layer + 1), self.targets)
             (dz,) = torch.autograd.grad(F.sum(), z)  # (R, T, D)
         g = self.layer_gradient(neuron_rows(self.model, dz, self.layer))
         if self.t is None:
@@ -242,7 +246,7 @@ class ForwardRamp(StreamRamp):
     def finish(self) -> Tensor:
         """From Σ_k ω_k dF/dε along "1 at each path neuron", (B, 1)."""
         rest = len(self.chosen)
-        _, tangent = self._push(lambda z: probability(self.model.run(z, rest), self.targets))
+        _, tangent = self._push(lambda z: self.objective(self.model.run(z, rest), self.targets))
         return self.integrate(tangent)[:, None]
 
     def _push(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -294,7 +298,7 @@ class ReverseRamp(StreamRamp):
     def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
         ramp = self.layer_write(whole_layer).requires_grad_()
         z = write(self.model, self.z, self.layer, ramp)
-        F = probability(self.model.run(z, self.layer + 1), self.targets)
+        F = self.objective(self.model.run(z, self.layer + 1), self.targets)
         *path, layer = torch.autograd.grad(F.sum(), [*self.w, ramp], retain_graph=self.keep)
         g = self.layer_gradient(layer)
         return self._sum(path) if path else torch.zeros_like(g[..., 0]), g
@@ -321,7 +325,7 @@ class ReverseRamp(StreamRamp):
         last = len(self.chosen) - 1
         if not self.keep:
             self.enter(last)
-        F = probability(self.model.run(self._with_path_neurons(last), last + 1), self.targets)
+        F = self.objective(self.model.run(self._with_path_neurons(last), last + 1), self.targets)
         return self._sum(torch.autograd.grad(F.sum(), self.w))
 
     def _with_path_neurons(self, layer: int) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Plain:
 
 
 @torch.no_grad()
-def plain_forward(model: VisionTransformer, images: Tensor) -> Plain:
+def plain_forward(model: StagedModel, images: Tensor) -> Plain:
     """One forward of `images` (B, 3, height, width): logits, h̄ of every layer, and where all ramps start."""
     z, neuron = model.embed(images), model.neuron_tokens
     entry, hidden, written = z, [], []
@@ -37,7 +37,7 @@ def plain_forward(model: VisionTransformer, images: Tensor) -> Plain:
     return Plain(model.read(z[:, neuron]), hidden, written, entry)
 
 
-def open_block(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
+def open_block(model: StagedModel, z: Tensor, layer: int) -> Tensor:
     """The stream after block `layer` but for what its neurons write, from the stream entering it.
 
     Of the last block only the neuron tokens are returned, as nothing reads the others.
@@ -50,21 +50,16 @@ def open_block(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
     return model.join(a[:, model.neuron_tokens], other + block.project(block.hidden(other)))
 
 
-def neuron_rows(model: VisionTransformer, z: Tensor, layer: int) -> Tensor:
+def neuron_rows(model: StagedModel, z: Tensor, layer: int) -> Tensor:
     """The neuron tokens, (R, N, D), of the stream `z` of `open_block`: after the last block there are no others."""
     return z if model.queries(layer) is not None else z[:, model.neuron_tokens]
 
 
-def write(model: VisionTransformer, z: Tensor, layer: int, out: Tensor) -> Tensor:
+def write(model: StagedModel, z: Tensor, layer: int, out: Tensor) -> Tensor:
     """The stream `z` of `open_block` with `out` (R, N, D), what the neurons of `layer` write, added."""
     if model.queries(layer) is not None:
         return z + out
     return model.join(z[:, model.neuron_tokens] + out, z[:, model.other_tokens])
-
-
-def probability(logits: Tensor, targets: Tensor) -> Tensor:
-    """F: the softmax probability of each row's target class, (R, C) and (R,) to (R,)."""
-    return logits.softmax(-1).gather(-1, targets[:, None])[:, 0]
 
 
 def resolve_targets(targets: Tensor, logits: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 
 T = TypeVar("T")
 
 
-def prune(model: VisionTransformer, retained: Tensor, draws: Tensor, proportion: float, depth: int) -> Tensor:
+def prune(model: StagedModel, retained: Tensor, draws: Tensor, proportion: float, depth: int) -> Tensor:
     """The edit (B, L, H) that zeroes, in the first `depth` layers, each unit whose draw is under `proportion`.
 
     retained (B, L, K): units that stay whatever their draw; draws (B, L, H) in [0, 1). Masks of one draw are nested in
@@ -20,7 +20,7 @@ def prune(model: VisionTransformer, retained: Tensor, draws: Tensor, proportion:
     """
     zeroed = (draws < proportion).to(retained.device).scatter(2, retained, False)
     zeroed[:, depth:] = False
-    return (~zeroed).to(model.pos_embed)
+    return (~zeroed).to(model.device, model.dtype)
 
 
 def retained_units(paths: Sequence[list[list[int]]], k: int) -> list[list[int]]:

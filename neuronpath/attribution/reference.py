@@ -11,16 +11,23 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 from .choice import choose
+from .objectives import Objective, objective_of
 from .quadrature import Quadrature
 
 
 def plain_search(
-    model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature, k: int = 1
+    model: StagedModel,
+    images: Tensor,
+    targets: Tensor,
+    quadrature: Quadrature,
+    k: int = 1,
+    *,
+    objective: Objective | str = "probability",
 ) -> dict[str, Tensor]:
     """Paths (B, L, k) `ja` and `base`, their scores (B,) `ja_score` and `base_score`, and `margin` (B, L)."""
-    ramps = PlainRamps(model, images, targets, quadrature, activations(model, images))
+    ramps = PlainRamps(model, images, targets, quadrature, activations(model, images), objective_of(objective))
     path: list[Tensor] = []
     margin = []
     for h in ramps.hidden:
@@ -41,7 +48,7 @@ def plain_search(
 
 
 @torch.no_grad()
-def activations(model: VisionTransformer, images: Tensor) -> list[Tensor]:
+def activations(model: StagedModel, images: Tensor) -> list[Tensor]:
     """h̄ of every layer, (B, N, H)."""
     z, hidden = model.embed(images), list[Tensor]()
     for block in model.blocks:
@@ -73,11 +80,12 @@ class Gradients:
 class PlainRamps:
     """B images, their targets (B,) and their h̄ per layer, (B, N, H)."""
 
-    model: VisionTransformer
+    model: StagedModel
     images: Tensor
     targets: Tensor
     quadrature: Quadrature
     hidden: list[Tensor]
+    objective: Objective
 
     def score(self, path: Sequence[Tensor]) -> Tensor:
         """JAS (B,) of `path`, (B, k) per layer."""
@@ -102,7 +110,7 @@ class PlainRamps:
             ramp = (alpha * rows[len(path)]).requires_grad_()
             clamped, inputs = [*clamped, ramp], [*w, ramp]
         logits = clamped_forward(self.model, self.images.repeat_interleave(steps, 0), clamped)
-        F = logits.softmax(-1).gather(1, self.targets.repeat_interleave(steps)[:, None])
+        F = self.objective(logits, self.targets.repeat_interleave(steps))
         found = [
             torch.einsum("k,bk...->b...", weights, g.unflatten(0, (-1, steps)))
             for g in torch.autograd.grad(F.sum(), inputs)
@@ -111,9 +119,16 @@ class PlainRamps:
         return Gradients([x[::steps] for x in full], found, layer)
 
 
-def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, quadrature: Quadrature) -> list[Tensor]:
+def plain_influence(
+    model: StagedModel,
+    images: Tensor,
+    targets: Tensor,
+    quadrature: Quadrature,
+    *,
+    objective: Objective | str = "probability",
+) -> list[Tensor]:
     """Σ_k ω_k mean_t ∂F/∂h of every layer, (B, H) each (docs/method.md §4): a forward and a backward per layer."""
-    steps, influences = quadrature.steps, []
+    steps, influences, objective = quadrature.steps, [], objective_of(objective)
     nodes, weights = (torch.as_tensor(x).to(images) for x in (quadrature.nodes, quadrature.weights))
     scaled = nodes.repeat(len(images))[:, None, None, None] * images.repeat_interleave(steps, 0)
     for layer in range(len(model.blocks)):
@@ -124,13 +139,13 @@ def plain_influence(model: VisionTransformer, images: Tensor, targets: Tensor, q
             if i == layer:
                 h = overwritten = h.detach().to(z.dtype).requires_grad_()
             z = a + block.project(h)
-        F = model.read(z[:, model.neuron_tokens]).softmax(-1).gather(1, targets.repeat_interleave(steps)[:, None])
+        F = objective(model.read(z[:, model.neuron_tokens]), targets.repeat_interleave(steps))
         gradient = torch.autograd.grad(F.sum(), overwritten)[0][:, model.neuron_tokens].mean(1)
         influences.append(torch.einsum("k,bkh->bh", weights, gradient.unflatten(0, (-1, steps))))
     return influences
 
 
-def clamped_forward(model: VisionTransformer, images: Tensor, clamped: Sequence[Tensor]) -> Tensor:
+def clamped_forward(model: StagedModel, images: Tensor, clamped: Sequence[Tensor]) -> Tensor:
     """Logits, with the neuron tokens' activations of the first layers overwritten by `clamped`."""
     z = model.embed(images)
     for layer, block in enumerate(model.blocks):

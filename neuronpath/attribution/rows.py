@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 from .quadrature import Quadrature
 
 CPU_FLOATS = 8 * 2**20
@@ -30,15 +30,15 @@ def image_groups(quadrature: Quadrature, rows: int, *tensors: Tensor) -> Iterabl
     return zip(*(cast("tuple[Tensor, ...]", x.split(size)) for x in tensors), strict=True)
 
 
-def default_rows(model: VisionTransformer, device: torch.device) -> int:
+def default_rows(model: StagedModel, device: torch.device) -> int:
     """Rows (images × nodes) at once, a fixed function of the model's shape and the kind of device.
 
     On a CPU the hidden layer of all rows stays about the size of a cache; twice that for a mean head, so that the 20
     nodes of one image fit in at ViT-B and ViT-L sizes and their graph is not recomputed (`engine.ReverseRamp`). On a
     GPU the kept graph of a whole tail takes a few GiB.
     """
-    c = model.config
-    floats = c.tokens * c.mlp_dim
+    config = model.config
+    floats = model.tokens * config.mlp_dim
     if device.type == "cpu":
-        return max(1, CPU_FLOATS * (1 if c.pool == "cls" else 2) // floats)
-    return max(1, GPU_FLOATS // (floats * c.depth * 6))
+        return max(1, CPU_FLOATS * (1 if model.num_neuron_tokens == 1 else 2) // floats)
+    return max(1, GPU_FLOATS // (floats * config.depth * 6))

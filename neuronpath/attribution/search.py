@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..errors import NonFiniteError
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 from .candidates import Frontier
 from .choice import Choice, Shortlisted, choose
 from .engine import Problem, search_ramps
 from .forward import Plain, gather_neurons, plain_forward
+from .objectives import Objective, objective_of
 from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups
 from .score import score_plain
@@ -27,7 +28,7 @@ class NeuronPath:
     """What is found for B images: K neurons in each of L layers, best first."""
 
     path: Tensor  # (B, L, K) int64, the neuron path
-    score: Tensor  # (B,) its JAS, in units of probability
+    score: Tensor  # (B,) its JAS, in units of F
     activation: Tensor  # (B, L, K) h̄ of its neurons, the mean over the neuron tokens
     margin: Tensor  # (B, L) how clearly its K-th neuron beat the next, 0 (a tie) to 1; see `choose`
     base_path: Tensor  # the same for the activation path
@@ -48,13 +49,14 @@ class NeuronPath:
 
 
 def find_path(
-    model: VisionTransformer,
+    model: StagedModel,
     images: Tensor,
     targets: Tensor,
     quadrature: Quadrature = PAPER,
     k: int = 1,
     *,
     search: Search | str = "layer",
+    objective: Objective | str = "probability",
     doubt: bool = False,
     internal_batch_size: int | None = None,
 ) -> NeuronPath:
@@ -65,31 +67,33 @@ def find_path(
     G and g_j are taken: `Exhaustive` ramps candidate j alone beside P, as Algorithm 1 does; `Layer` ramps the whole
     layer at once, the shortcut of the released code; `Shortlist` scores like `Exhaustive`, but only the best by an
     estimate, and fills `search_rank`, `search_scored` and `search_stopped`. Their names stand for their defaults.
+    F is the `objective` of the target: its probability (softmax), its logit, or that logit's logistic function
+    ("sigmoid").
 
     With `doubt` the same gradients also tell, at next to no cost, where a rule of lower degree on some of the nodes
     (`Quadrature.lower`) would choose otherwise.
 
     images (B, 3, height, width) and targets (B,) class indices, on the model's device; a negative target stands
     for the predicted class. `internal_batch_size`: most rows (images × nodes × candidates) at once; it bounds the
-    memory and does not change the result. Raises ValueError for a bad `k` or `search`, NonFiniteError where a score is
-    not finite. Cost for L = 12 with the CLS head, both paths and scores included: `Layer` about 156 block passes per
-    image and node (`neuronpath.studies.cost`), and 114 more per candidate that is scored in every layer.
+    memory and does not change the result. Raises ValueError for a bad `k`, `search` or `objective`,
+    NonFiniteError where a score is not finite. Cost for L = 12 with the CLS head, both paths and scores included:
+    `Layer` about 156 block passes per image and node (`neuronpath.studies.cost`), and 114 more per candidate that is
+    scored in every layer.
     """
-    search = search_of(search)
+    search, objective = search_of(search), objective_of(objective)
     if not 1 <= k <= model.config.mlp_dim:
         raise ValueError(f"k must be 1 to {model.config.mlp_dim} (the neurons of a layer), not {k}")
     if isinstance(search, Shortlist) and search.most < k:
         raise ValueError(f"the most of a shortlist must be at least k = {k}, not {search.most}")
     rows = internal_batch_size or default_rows(model, images.device)
     groups = image_groups(quadrature, rows, images, targets)
-    whole = NeuronPath.cat(
-        [_find(Problem.of(model, x, y, quadrature, rows, apart=doubt), k, search) for x, y in groups]
-    )
+    problems = (Problem.of(model, x, y, quadrature, rows, apart=doubt, objective=objective) for x, y in groups)
+    whole = NeuronPath.cat([_find(problem, k, search) for problem in problems])
     check_finite(whole.margin, whole.score + whole.base_score)
     return whole
 
 
-def activation_path(model: VisionTransformer, images: Tensor, k: int = 1) -> Tensor:
+def activation_path(model: StagedModel, images: Tensor, k: int = 1) -> Tensor:
     """Per layer the k neurons of highest h̄, summed over the neuron tokens and signed: (B, L, k)."""
     return _activation_path(plain_forward(model, images), k)
 

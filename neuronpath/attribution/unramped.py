@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..models.vit import VisionTransformer
-from .forward import Plain, neuron_rows, probability, write
+from ..models.staged import StagedModel
+from .forward import Plain, neuron_rows, write
+from .objectives import Objective
 
 
 class PlainGraph:
@@ -23,7 +24,7 @@ class PlainGraph:
     """
 
     @torch.no_grad()
-    def __init__(self, model: VisionTransformer, images: Tensor, tangents: bool):
+    def __init__(self, model: StagedModel, images: Tensor, tangents: bool):
         self.model, self.tangents = model, tangents
         self.entering: list[Tensor] = []  # per layer the stream entering the block, (B, T, D), a leaf
         self.opened: list[Tensor] = []  # and after it but for what its neurons write
@@ -69,16 +70,16 @@ class PlainGraph:
 
 
 class Unramped:
-    """Gradients of F of the targets (B,) at α = 1.
+    """Gradients at α = 1 of F, the `objective` of the targets (B,).
 
     `gradients[l]`: ∂F/∂(stream opened at layer l), (B, T, D), after the last block (B, N, D), later layers free. Costs
     one backward.
     """
 
-    def __init__(self, graph: PlainGraph, targets: Tensor):
+    def __init__(self, graph: PlainGraph, targets: Tensor, objective: Objective):
         self.graph, self.model = graph, graph.model
         with torch.enable_grad():
-            (v,) = torch.autograd.grad(probability(graph.logits, targets).sum(), graph.last, retain_graph=True)
+            (v,) = torch.autograd.grad(objective(graph.logits, targets).sum(), graph.last, retain_graph=True)
         found = [v]
         self._transposed: dict[int, tuple[Tensor, Tensor]] = {}  # by layer, for `push`
         for layer in range(len(self.model.blocks) - 1, 0, -1):

@@ -6,17 +6,23 @@ A job's own options stand beside the job (`neuronpath.runs`). Nothing here impor
 import argparse
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
-from ..files import DATASETS, DEFAULT_PATH, DEFAULT_PATHS, ROOT, default_dataset_path
-from ..models.configs import CONFIGS, PRECISIONS
-from .parsing import Parser, device_name, file_name, labels, shard, whole
+from ..errors import UserError
+from ..files import DATASETS, DEFAULT_PATH, DEFAULT_PATHS, FOLDERS, ROOT, default_dataset_path
+from ..models.configs import ACTIVATIONS, CONFIGS, PRECISIONS, TIMM
+from ..pixels import FILTERS, PARTS
+from .parsing import Parser, device_name, file_name, labels, one_of, shard, share_of_one, triple, whole
 from .processes import share
 from .threads import settle_threads
 
 Group = argparse._ArgumentGroup
 PREPROCESS = "paper: squash to a square, ImageNet mean/std, 0.5 for CIFAR; native: as the weights were trained"
-CHECKPOINT = "checkpoint: .npz, .pth or .safetensors"
-HEADS = "attention heads, where a .pth or .safetensors file of unusual width does not tell (default: the file's)"
+CHECKPOINT = (
+    "checkpoint: .npz, .safetensors, or PyTorch's .pth, .pt, .bin, .ckpt, .pth.tar; or a folder of timm, transformers "
+    "or OpenCLIP"
+)
+HEADS = "attention heads (default: the file's; those of a public width are assumed)"
 _OTHER_PATHS = "; ".join(f"{path} for {name}" for name, path in DEFAULT_PATHS.items())
 
 
@@ -48,15 +54,61 @@ def add_dataset(group: Group, default: str | None) -> None:
         "--dataset",
         choices=DATASETS,
         default=default,
-        help="kind of data set: imagenet1k, imagefolder and digits are folders of class folders, whose labels are the "
-        f"places of their names in alphabetical order, so that 10 comes before 2 (default: {_or_records(default)})",
+        help="kind of data set. imagenet1k: ImageNet or some of its classes, in folders whose names, the synsets, are "
+        "the labels' (or see --truth); imagefolder, digits: class folders, whose labels are the places of their names "
+        "in alphabetical order, so that 10 comes before 2; images: the files that --images names "
+        f"(default: {_or_records(default)})",
     )
     group.add_argument(
         "--dataset_path",
         type=Path,
         metavar="DIR",
-        help=f"its root; it has as many classes as the model's head (default: {where}{DEFAULT_PATH}; {_OTHER_PATHS})",
+        help="its root; it has as many classes as the model's head but for imagenet1k, --class_map and images "
+        f"(default: {where}{DEFAULT_PATH}; {_OTHER_PATHS}; the working folder for images)",
     )
+    add_label_sources(group)
+
+
+def add_label_sources(group: Group | Parser) -> None:
+    """Where labels are told, if not by the places of class folders; and images alone, which have none."""
+    group.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="labels for imagenet1k with all images in one folder: Kaggle's LOC_val_solution.csv, or 50000 lines of "
+        "synsets, or of ILSVRC ids with the devkit's meta.mat or map_clsloc.txt beside them (default: none; names "
+        "that end as _n01440764.JPEG need none)",
+    )
+    group.add_argument(
+        "--class_map",
+        type=Path,
+        metavar="FILE",
+        help="labels of class folders whose names do not tell them: a line FOLDER,LABEL for each, or a .json file "
+        "{FOLDER: LABEL, …} (default: none)",
+    )
+    group.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="the image files of --dataset images, which have no labels: the predicted class stands for it, and is the "
+        "only --target (default: none)",
+    )
+
+
+def check_dataset(options: Namespace, opened: bool = True) -> None:
+    """UserError where options of the data set contradict each other. `opened`: whether it will surely be opened."""
+    o = options
+    if o.truth and o.dataset != "imagenet1k":
+        raise UserError(f"--truth: it tells ImageNet's labels, but --dataset is {o.dataset}; leave one of the two out")
+    if o.class_map and o.dataset not in FOLDERS:
+        raise UserError(f"--class_map: --dataset {o.dataset} has no class folders; leave one of the two out")
+    if o.truth and o.class_map:
+        raise UserError("--truth, --class_map: both tell the labels; leave one of the two out")
+    if o.images and o.dataset != "images":
+        raise UserError(f"--images: --dataset {o.dataset} is a whole data set; give --dataset images")
+    if opened and o.dataset == "images" and not o.images:
+        raise UserError("--dataset images: name the files, as in --images a.jpg b.jpg")
 
 
 def add_preprocess(group: Group, default: str | None) -> None:
@@ -66,6 +118,24 @@ def add_preprocess(group: Group, default: str | None) -> None:
         default=default,
         help=f"{PREPROCESS} (default: {_or_records(default)})",
     )
+    otherwise = "native: the {} (default: the model's own, where it is known)"
+    group.add_argument("--mean", type=triple(), metavar="R,G,B", help=otherwise.format("mean of the channels, 0 to 1"))
+    group.add_argument("--std", type=triple(above=0), metavar="R,G,B", help=otherwise.format("standard deviation"))
+    group.add_argument(
+        "--crop_pct",
+        type=share_of_one,
+        metavar="P",
+        help=otherwise.format("side of the centre crop relative to the resized short side, above 0, at most 1"),
+    )
+    group.add_argument("--interpolation", choices=FILTERS, help=otherwise.format("filter of the resizing"))
+
+
+def typed_native(options: Namespace) -> dict[str, object]:
+    """The parts of native preprocessing that were typed. UserError where they would not count."""
+    given = {name: value for name in PARTS if (value := getattr(options, name)) is not None}
+    if given and options.preprocess == "paper":
+        raise UserError(f"--{next(iter(given))} counts for --preprocess native; give that, or leave it out")
+    return given
 
 
 def _or_records(default: str | None) -> str:
@@ -99,12 +169,35 @@ def add_model(parser: Parser, pool: str | None = None, several: bool = False) ->
 def add_model_type(group: Group, names: list[str]) -> None:
     group.add_argument(
         "--model_type",
-        choices=("auto", *names),
+        type=one_of(("auto", *names), TIMM),
         default="auto",
         metavar="NAME",
-        help=f"auto reads every dimension from the checkpoint; or {', '.join(names)} (default: %(default)s)",
+        help=f"auto reads every dimension from the checkpoint; or {', '.join(names)}; or {TIMM}NAME, an architecture "
+        "of timm, for a file of its weights (default: %(default)s)",
     )
     group.add_argument("--num_heads", type=whole(1), metavar="N", help=HEADS)
+    group.add_argument(
+        "--pool",
+        choices=("cls", "mean"),
+        help="what the head reads, where a file with one last norm does not tell: the CLS token, or the mean of the "
+        "normed patch tokens (default: the file's; else cls, assumed)",
+    )
+    group.add_argument(
+        "--activation", choices=ACTIVATIONS, help="of the FFN's units (default: the file's; else gelu, exact, assumed)"
+    )
+    group.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help="head for a model that ends in an embedding or in features, .npz, .pth or .pt: weight (C, D), maybe bias "
+        "(C,) and names; with a scale it is a zero-shot head (scripts/zero_shot.py writes one for CLIP and SigLIP), "
+        "without one a linear probe (default: the model's own)",
+    )
+
+
+def told(options: Namespace) -> dict[str, Any]:
+    """What the options tell of a model, as keywords of `load`."""
+    return {name: getattr(options, name) for name in ("num_heads", "pool", "activation", "classifier")}
 
 
 def add_device(group: Group | Parser) -> None:
@@ -249,8 +342,10 @@ def add_weights(parser: Parser) -> None:
 def settle(options: Namespace) -> Namespace:
     """Fill in what follows from the options: `dataset_path`, `share`, `device` and `dtype`.
 
-    UserError for a device that is not there or lacks the precision.
+    UserError for options of the data set that contradict each other, and a device that is not there or lacks the
+    precision.
     """
+    check_dataset(options)
     settle_threads()
     from ..models import devices  # PyTorch, once the options are right
 

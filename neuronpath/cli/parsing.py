@@ -3,7 +3,7 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,6 +63,17 @@ def file_name(text: str) -> str:
     return text
 
 
+def one_of(words: Sequence[str], prefix: str) -> Callable[[str], str]:
+    """The type of an option that takes one of `words`, or a name after `prefix`."""
+
+    def parse(text: str) -> str:
+        if text not in words and not (text.startswith(prefix) and len(text) > len(prefix)):
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(words)}, {prefix}NAME)")
+        return text
+
+    return parse
+
+
 def labels(text: str) -> list[int]:
     """'0,5,10-20' as ascending labels."""
     found: set[int] = set()
@@ -105,6 +116,27 @@ def proportion(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, not {text!r}")
     return number
+
+
+def share_of_one(text: str) -> float:
+    """The type of an option that takes a number above 0 and at most 1."""
+    number = factor(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text!r}")
+    return number
+
+
+def triple(above: float = -math.inf) -> Callable[[str], list[float]]:
+    """The type of an option that takes three finite numbers, one per channel, all larger than `above`."""
+
+    def parse(text: str) -> list[float]:
+        parts = text.split(",")
+        if len(parts) != 3 or min(map(factor, parts)) <= above:
+            least = "" if above == -math.inf else f" above {above:g}"
+            raise argparse.ArgumentTypeError(f"must be three numbers{least} such as 0.5,0.5,0.5, not {text!r}")
+        return [factor(part) for part in parts]
+
+    return parse
 
 
 def shard(text: str) -> tuple[int, int]:

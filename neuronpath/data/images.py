@@ -1,17 +1,18 @@
-"""Images with an identity: folders of class folders, and CIFAR.
+"""Images with an identity: folders, single files, and CIFAR.
 
 Every image is an `Item` known by its path relative to the data set's root (CIFAR: its index as text) from here to
 the record. Image files are untrusted: one that cannot be read is one of DECODING_ERRORS, never a blank image.
 """
 
-import hashlib
+import os
 import re
 import struct
 import warnings
 import zlib
+from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from torchvision import datasets
 
 from ..errors import UserError, one_line
 from ..files import Item
+from .folders import Found, by_map, by_synset, class_folders, flat, is_flat
+from .labels import synsets
 
 CIFAR = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
-SYNSETS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # ImageNet-1k's, joined by newlines
 
 DECODING_ERRORS = (
     OSError,
@@ -47,6 +49,7 @@ class ImageSet:
     classes: list[str]  # folder names, or CIFAR's class names
     items: list[Item]
     arrays: np.ndarray | None = None  # CIFAR's images, (n, 32, 32, 3) uint8; None where images are files
+    table: str = ""  # digest of the table that told the labels, where there is one
 
     def rgb(self, item: Item) -> Image.Image:
         """The image as 8-bit RGB: what models and people see. One of DECODING_ERRORS where it cannot be read."""
@@ -80,14 +83,45 @@ class ImageSet:
             raise UserError(f"{self.root}: no images in the chosen classes; check the folders and --labels")
         return chosen
 
+    def labelled(self, labels: Mapping[str, int]) -> "ImageSet":
+        """The images that `labels` names, with these labels."""
+        items = [Item(item.image, labels[item.image]) for item in self.items if item.image in labels]
+        return replace(self, items=sorted(items, key=lambda item: item.label))
 
-def open_dataset(name: str, path: str | Path, num_classes: int) -> ImageSet:
-    """The data set `name` (one of DATASETS) at `path`, whose classes must be as many as the head's."""
+
+def open_dataset(
+    name: str,
+    path: str | Path,
+    num_classes: int,
+    *,
+    truth: Path | None = None,
+    class_map: Path | None = None,
+    images: Sequence[str | Path] = (),
+) -> ImageSet:
+    """The data set `name` (one of DATASETS) at `path`, whose classes must be as many as the head's.
+
+    `truth`: file of labels for imagenet1k without class folders; `class_map`: of labels of class folders; `images`: the
+    files of the data set "images", whose labels are -1: unknown.
+    """
     root = Path(path)
     if not root.is_dir():
         hint = "; make it with: python scripts/train_digits.py" if name == "digits" else "; give --dataset_path"
         raise UserError(f"{root}: no such folder{hint}")
-    found = _cifar(name, root) if name in CIFAR else open_folder(root)
+    if name == "images":
+        return _open_images(root, images, num_classes)
+    if name in CIFAR:
+        found = _cifar(name, root)
+    elif name == "imagenet1k":
+        found = _imagenet(root, truth, class_map)
+        if num_classes != len(found.classes):
+            raise UserError(
+                f"{root}: the labels of --dataset imagenet1k are 0 to 999, but the model's head has {num_classes} "
+                "classes; use --dataset imagefolder for other heads"
+            )
+    elif class_map:
+        found = _image_set(root, by_map(root, class_map, num_classes))
+    else:
+        found = open_folder(root)
     if len(found.classes) != num_classes:
         raise UserError(
             f"{root}: {len(found.classes)} classes, but the model's head has {num_classes}; give the whole data set "
@@ -96,17 +130,44 @@ def open_dataset(name: str, path: str | Path, num_classes: int) -> ImageSet:
     return found
 
 
+def open_chosen(options: Namespace, num_classes: int) -> ImageSet:
+    """The data set that the options of `cli.options.add_dataset` name."""
+    o = options
+    more = {"truth": o.truth, "class_map": o.class_map, "images": o.images or ()}
+    return open_dataset(o.dataset, o.dataset_path, num_classes, **more)
+
+
 def open_folder(root: Path) -> ImageSet:
     """Labels are the places of the class folders' names in alphabetical order."""
-    try:
-        folder = datasets.ImageFolder(str(root), allow_empty=True)
-    except OSError as e:
-        raise UserError(f"{root}: no class folders in it; images belong into one folder per class") from e
-    items = [Item(Path(p).relative_to(root).as_posix(), label) for p, label in folder.samples]
-    if not items:
-        raise UserError(f"{root}: no images in its class folders ({', '.join(datasets.folder.IMG_EXTENSIONS)})")
-    _warn_of_numbers(root, folder.classes)
-    return ImageSet(root, folder.classes, items)
+    found = class_folders(root)
+    _warn_of_numbers(root, found.classes)
+    return _image_set(root, found)
+
+
+def _image_set(root: Path, found: Found) -> ImageSet:
+    return ImageSet(root, found.classes, found.items, table=found.table)
+
+
+def _imagenet(root: Path, truth: Path | None, class_map: Path | None) -> ImageSet:
+    if class_map:
+        return _image_set(root, by_map(root, class_map, len(synsets()), [*synsets()]))
+    return _image_set(root, flat(root, truth) if truth or is_flat(root) else by_synset(root))
+
+
+def _open_images(root: Path, files: Sequence[str | Path], num_classes: int) -> ImageSet:
+    """Known by their paths below `root`; those elsewhere by their whole paths."""
+    if not files:
+        raise UserError("--dataset images: name the files, as in --images a.jpg b.jpg")
+    here, names = Path(os.path.normpath(root.absolute())), []
+    for file in files:
+        path = Path(os.path.normpath(Path(file).absolute()))
+        if not path.is_file():
+            fault = "a folder; name the images in it" if path.is_dir() else "no such image"
+            raise UserError(f"--images: {file}: {fault}")
+        names.append((path.relative_to(here) if path.is_relative_to(here) else path).as_posix())
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"--images: {twice[0]} is named twice; name it once")
+    return ImageSet(root, [str(label) for label in range(num_classes)], [Item(name, -1) for name in names])
 
 
 def _warn_of_numbers(root: Path, names: list[str]) -> None:
@@ -131,19 +192,6 @@ def _cifar(name: str, root: Path) -> ImageSet:
         raise UserError(f"{root}: no sound {name} there ({one_line(e)}); unpack its 'python version' there") from e
     order = sorted(range(len(source)), key=lambda i: source.targets[i])
     return ImageSet(root, source.classes, [Item(str(i), source.targets[i]) for i in order], source.data)
-
-
-def synset_fault(source: ImageSet) -> str:
-    """What is wrong where the class folders are not ImageNet-1k's 1000 synsets in label order, or ""."""
-    names = "\n".join(source.classes).encode(errors="surrogateescape")
-    if hashlib.sha256(names).hexdigest() == SYNSETS_SHA256:
-        return ""
-    strange = next((name for name in source.classes if not re.fullmatch(r"n\d{8}", name)), None)
-    which = f"{strange!r} is no synset" if strange else f"all are synsets, {source.classes[0]} to {source.classes[-1]}"
-    return (
-        f"{source.root}: its {len(source.classes)} class folders ({which}) are not ImageNet's 1000, n01440764 to "
-        "n15075141; mend their names, or use --dataset imagefolder for other data"
-    )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from ..errors import UserError, one_line
 from ..files import Item
 from ..interrupts import forget_in_worker
+from ..pixels import Preprocessing
 from .images import DECODING_ERRORS, ImageSet, open_folder
 from .preprocessing import Shape, preprocessing
 
@@ -85,6 +86,8 @@ class Receiver(Protocol):
     def config(self) -> Shape: ...
     @property
     def dtype(self) -> torch.dtype: ...
+    @property
+    def native(self) -> Preprocessing | None: ...
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
@@ -94,11 +97,11 @@ def load_images(
     """Your own images, ready for `find_path`: (n, 3, S, S) on the model's device and in its dtype, and targets (n,).
 
     `images`: a folder of class folders, whose places in alphabetical order are the targets; or a folder of images, one
-    file, or several, whose targets are -1, the predicted class. `preprocess` as `--preprocess`. All are read at once.
-    UserError for what is not there or cannot be read.
+    file, or several, whose targets are -1, the predicted class. `preprocess` as `--preprocess`: "paper", or "native",
+    which is `model.native`. All are read at once. UserError for what is not there, cannot be read or is not known.
     """
     source = _image_set(images)
-    transform = preprocessing(preprocess, model.config)
+    transform = preprocessing(preprocess, model.config, native=model.native)
     (batch,) = batches(source, source.items, transform, len(source.items))
     for item, reason in batch.bad:
         raise UserError(f"{source.root / item.image}: cannot be read ({reason}); replace it or leave it out")

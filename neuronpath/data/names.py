@@ -10,17 +10,25 @@ from torchvision import datasets
 from torchvision.models import ViT_B_16_Weights
 
 from ..errors import UserError, printable
+from .folders import by_map
 from .images import CIFAR, open_dataset
 
 NAMED = 12  # classes that a message names at most
 
 
-def class_names(dataset: str, root: Path) -> list[str]:
-    """By label; UserError where the data set's files are needed, for all but imagenet1k, and not there."""
+def class_names(dataset: str, root: Path, class_map: Path | None = None) -> list[str]:
+    """By label; none for images alone. UserError where the data set's files are needed and not there.
+
+    Needed they are for all but imagenet1k. `class_map`: file of the labels of its class folders.
+    """
     if dataset == "imagenet1k":
         return list(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
     if dataset in CIFAR:
         return open_dataset(dataset, root, int(dataset.removeprefix("cifar"))).classes
+    if dataset == "images":
+        return []
+    if class_map:
+        return by_map(root, class_map).classes
     try:
         return datasets.folder.find_classes(str(root))[0]
     except OSError as e:
@@ -31,6 +39,8 @@ def find_label(name: str, names: list[str]) -> int:
     """The label of a class name. UserError naming the closest where there is none such."""
     if name in names:
         return names.index(name)
+    if not names:
+        raise UserError(f"{name!r}: the classes of this data set have no names; give labels")
     folded = {known.casefold(): known for known in names}
     close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0)
     raise UserError(f"no class is called {name!r}; the closest are {', '.join(repr(folded[c]) for c in close)}")

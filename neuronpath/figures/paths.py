@@ -15,11 +15,13 @@ from .common import escaped
 SEARCHED = {key: method for key, method in METHODS.items() if method.job == "ja"}  # what joint_attr records
 
 
-def plot_paths(records: Sequence[dict], source: ImageSet, num_neurons: int, rule: str) -> Figure:
+def plot_paths(
+    records: Sequence[dict], source: ImageSet, num_neurons: int, rule: str, unit: str = "probability"
+) -> Figure:
     """For each record the image, both its paths (layer × neuron index, area by activation) and both their JAS.
 
-    `records` of joint_attr, their images in `source`; `num_neurons` H; `rule` names the quadrature for the caption.
-    UserError for an image that is not there.
+    `records` of joint_attr, their images in `source`; `num_neurons` H; `rule` names the quadrature for the caption,
+    `unit` that of the scores. UserError for an image that is not there.
     """
     known = {item.image: item for item in source.items}
     figure = Figure(figsize=(10, 2.1 * len(records) + 0.9), layout="constrained")
@@ -44,7 +46,7 @@ def plot_paths(records: Sequence[dict], source: ImageSet, num_neurons: int, rule
     axes[0, 1].set_title("paths through the layers (area: |activation|)", fontsize=9)
     axes[0, 2].set_title("Joint Attribution Score", fontsize=9)
     axes[-1, 1].set_xlabel("layer")
-    axes[-1, 2].set_xlabel("in units of probability")
+    axes[-1, 2].set_xlabel(f"in units of {unit}")
     handles, names = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
     figure.supxlabel(

@@ -11,7 +11,8 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 from scipy.stats import gaussian_kde
 
 from ..analysis.metrics import Missing
-from ..analysis.results import Results, scores_of
+from ..analysis.results import Results, objective_found, scores_of
+from ..attribution.objectives import Objective
 from ..errors import UserError
 from ..records.args import describe_rule
 from ..records.schema import METHODS
@@ -33,7 +34,8 @@ def score_distributions(results: Results, models: Sequence[str]) -> Figure:
         marker("median", marker="o", markerfacecolor="white"),
         marker("mean", marker="D", markersize=5),
     ]
-    caption = f"{_about_scores(scores)} A violin holds the scores of all images of a model.{mixed(results, models)}"
+    about = _about_scores(scores, _objectives(results, models))
+    caption = f"{about} A violin holds the scores of all images of a model.{mixed(results, models)}"
     finish(figure, handles, caption)
     return figure
 
@@ -55,7 +57,8 @@ def class_scores(results: Results, models: Sequence[str]) -> Figure:
         Line2D([], [], color="0.5", linewidth=0.6, label="the same class"),
         Line2D([], [], color="black", linewidth=2, label="median of the classes"),
     ]
-    caption = f"{_about_scores(scores)} A point is the mean over the images of one class.{mixed(results, models)}"
+    about = _about_scores(scores, _objectives(results, models))
+    caption = f"{about} A point is the mean over the images of one class.{mixed(results, models)}"
     finish(figure, handles, caption)
     return figure
 
@@ -70,8 +73,9 @@ def _score_panels(results: Results, models: Sequence[str]) -> tuple[Figure, list
     rows = -(-len(models) // columns)
     figure = Figure(figsize=(max(6.5, 3.6 * columns + 0.6), 3.8 * rows + 1), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    units = [objective.unit for objective in _objectives(results, models)]
     for panel in panels[:, 0]:
-        panel.set_ylabel("Joint Attribution Score (probability)")
+        panel.set_ylabel(f"Joint Attribution Score ({' or '.join(units)})")
     for panel in panels.flat[len(models) :]:
         panel.set_axis_off()
     for panel, model, of_methods in zip(panels.flat, models, scores, strict=False):
@@ -121,12 +125,18 @@ def _violin(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
     axes.plot(x, values.mean(), "D", color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.5)
 
 
-def _about_scores(scores: list[dict]) -> str:
+def _about_scores(scores: list[dict], objectives: list[Objective]) -> str:
     n = counts([size for of_methods in scores for size in _sizes(of_methods)])[0]
+    nouns = " or ".join(f"the {objective.noun}" for objective in objectives)
     return (
-        rf"JAS(P) = (1/N) $\Sigma_t$ S[t]·G[t], of the probability of the target class; {n} per model and method. "
+        rf"JAS(P) = (1/N) $\Sigma_t$ S[t]·G[t], of {nouns}; {n} per model and method. "
         "The axis is linear near 0 and logarithmic beyond."
     )
+
+
+def _objectives(results: Results, models: Sequence[str]) -> list[Objective]:
+    """What F was for these models, each once."""
+    return [*dict.fromkeys(objective_found(results.settings(model), results.root) for model in models)]
 
 
 def _sizes(of_methods: dict[str, dict[int, np.ndarray]]) -> list[tuple[int, int]]:

@@ -1,3 +1,4 @@
+from .adapted import adapt as adapt
 from .checkpoint import HeadError as HeadError, load as load, save as save, sha256 as sha256
 from .configs import CONFIGS as CONFIGS, Config as Config
 from .devices import device as device, set_precision as set_precision

@@ -34,11 +34,16 @@ class Layout:
                 return max(1, tensors[place].shape[axis])
         return 1
 
-    def dimensions(self, tensors: dict[str, Tensor]) -> dict[str, int]:
-        """All that the arrays tell: width, depth, mlp_dim, num_classes, patch_size, img_size; Flax also num_heads."""
+    def dimensions(self, tensors: dict[str, Tensor], prefix: int = 1) -> dict[str, int]:
+        """All that the arrays tell: width, depth, mlp_dim, num_classes, patch_size, img_size; Flax also num_heads.
+
+        `prefix` positions come before the grid's.
+        """
         found = {name: self.dimension(name, tensors) for name in self.places if name != "positions"}
         found["depth"] = max(1, len({m[0] for name in tensors if (m := re.match(self.block, name))}))
-        found["img_size"] = found["patch_size"] * max(1, math.isqrt(self.dimension("positions", tensors) - 1))
+        found["img_size"] = found["patch_size"] * max(
+            1, math.isqrt(max(0, self.dimension("positions", tensors) - prefix))
+        )
         return found
 
 
@@ -76,25 +81,25 @@ def flax_views(model: VisionTransformer) -> dict[str, Tensor]:
     return views
 
 
-def resize_positions(positions: np.ndarray, side: int) -> np.ndarray:
-    """A position embedding (1, 1 + old², D) for a grid of `side` × `side` patches.
+def resize_positions(positions: np.ndarray, side: int, prefix: int = 1) -> np.ndarray:
+    """A position embedding (1, prefix + old², D) for a grid of `side` × `side` patches.
 
-    As the public ViT code does it: `scipy.ndimage.zoom` of order 1 on the grid, the CLS position kept.
+    As the public ViT code does it: `scipy.ndimage.zoom` of order 1 on the grid, the positions before it kept.
     """
-    old = math.isqrt(positions.shape[1] - 1)
+    old = math.isqrt(positions.shape[1] - prefix)
     if old == side:
         return positions
-    grid = positions[0, 1:].reshape(old, old, -1)
+    grid = positions[0, prefix:].reshape(old, old, -1)
     grid = scipy.ndimage.zoom(grid, (side / old, side / old, 1), order=1)
-    return np.concatenate((positions[:, :1], grid.reshape(1, side * side, -1)), axis=1)
+    return np.concatenate((positions[:, :prefix], grid.reshape(1, side * side, -1)), axis=1)
 
 
-def fault(name: str, tensor: Tensor, view: Tensor, layout: Layout) -> str:
-    """What is wrong with an array that is to fill `view`, or ""."""
+def fault(name: str, tensor: Tensor, view: Tensor, layout: Layout, prefix: int = 1) -> str:
+    """What is wrong with an array that is to fill `view`, or ""; `prefix` positions come before the grid's."""
     shape = tuple(view.shape)
-    if name == layout.positions:  # the grid may be of another size, but it must be a square beside the CLS position
-        patches = tensor.shape[1] - 1 if tensor.ndim == 3 else 0
-        shape = (1, 1 + max(1, math.isqrt(max(0, patches))) ** 2, shape[2])
+    if name == layout.positions:  # the grid may be of another size, but it must be a square
+        patches = tensor.shape[1] - prefix if tensor.ndim == 3 else 0
+        shape = (1, prefix + max(1, math.isqrt(max(0, patches))) ** 2, shape[2])
     if tuple(tensor.shape) != shape:
         return f"{name} is {tuple(tensor.shape)}, not {shape}"
     return "" if torch.isfinite(tensor).all() else f"{name} holds values that are not finite"

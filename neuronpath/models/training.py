@@ -42,7 +42,7 @@ def accuracy(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
 
 def _initialise(model: VisionTransformer) -> None:
     for name, parameter in model.named_parameters():
-        if name in ("cls_token", "pos_embed"):
+        if name in ("cls_token", "reg_token", "pos_embed"):
             torch.nn.init.normal_(parameter, std=0.02)
         elif name.endswith("bias"):
             torch.nn.init.zeros_(parameter)

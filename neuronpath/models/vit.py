@@ -1,39 +1,31 @@
 """One Vision Transformer for both heads, its blocks open at named stages.
 
 Source: Dosovitskiy et al. 2021 (ViT) and He et al. 2022 (fine-tuned MAE, mean pooling). Pre-norm, GELU exact
-(erf), LayerNorm eps 1e-6. Parameter names are those of the public MAE files (timm's), so these load strictly.
-
-Whoever studies a block asks for a stage instead of copying the model:
-
-    a = block.attend(z)       # (B, T, D)  residual stream after attention
-    h = block.hidden(a)       # (B, T, H)  the neurons: FFN activations after GELU, before fc2
-    z = a + block.project(h)  # (B, T, D)  residual stream after the block
+(erf) unless the config says otherwise, LayerNorm eps 1e-6. Parameter names are those of the public MAE files (timm's),
+so these load strictly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configs import Config
+from .staged import Linear, StagedBlock, StagedModel, Tokens, linear
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` in the weight's dtype, with its own forward-mode rule: a tangent passes through the weight alone.
-
-    PyTorch's rule also multiplies by the weight's tangent, which is zero here: three products where two do.
-    """
-    x, tangent = forward_ad.unpack_dual(x)
-    y = F.linear(x.to(weight.dtype), weight, bias)
-    return y if tangent is None else forward_ad.make_dual(y, F.linear(tangent.to(weight.dtype), weight))
+def quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
 
 
-class Linear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu-tanh": partial(F.gelu, approximate="tanh"),
+    "quick-gelu": quick_gelu,
+}
 
 
 class LayerNorm(nn.LayerNorm):
@@ -50,7 +42,7 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
-    def forward(self, x: Tensor, queries: slice | None = None) -> Tensor:
+    def forward(self, x: Tensor, queries: Tokens | None = None) -> Tensor:
         """(B, T, D) to (B, T, D), or only the rows `queries` of it (keys and values are of all tokens)."""
         D = x.shape[-1]
         if queries is None:
@@ -75,39 +67,32 @@ class Mlp(nn.Module):
         self.fc2 = Linear(mlp_dim, width)
 
 
-class Block(nn.Module):
-    """A pre-norm block in three stages: attend, hidden, project."""
+class Block(StagedBlock):
+    """A pre-norm block."""
 
-    def __init__(self, width: int, num_heads: int, mlp_dim: int):
+    def __init__(self, config: Config):
         super().__init__()
-        self.norm1 = LayerNorm(width)
-        self.attn = Attention(width, num_heads)
-        self.norm2 = LayerNorm(width)
-        self.mlp = Mlp(width, mlp_dim)
+        D = config.width
+        self.norm1 = LayerNorm(D)
+        self.attn = Attention(D, config.num_heads)
+        self.norm2 = LayerNorm(D)
+        self.mlp = Mlp(D, config.mlp_dim)
+        self.activation = ACTIVATION[config.activation]
 
-    def attend(self, z: Tensor, queries: slice | None = None) -> Tensor:
-        """The residual stream after attention, of all tokens or of `queries` only."""
+    @property
+    def fc2(self) -> Linear:
+        return self.mlp.fc2
+
+    def attend(self, z: Tensor, queries: Tokens | None = None) -> Tensor:
         return (z if queries is None else z[:, queries]) + self.attn(self.norm1(z), queries)
 
     def hidden(self, a: Tensor) -> Tensor:
         """FFN activations after GELU: the neurons."""
-        return F.gelu(self.mlp.fc1(self.norm2(a)))
-
-    def project(self, h: Tensor) -> Tensor:
-        """What the neurons write to the residual stream."""
-        return self.mlp.fc2(h)
+        return self.activation(self.mlp.fc1(self.norm2(a)))
 
     def columns(self, neurons: Tensor) -> Tensor:
-        """What a unit of each of `neurons` (…) writes: columns of fc2.weight, (…, D), in the stream's dtype."""
-        return self.mlp.fc2.weight.T[neurons].to(self.norm2.weight.dtype)
-
-    def neuron_gradient(self, written: Tensor) -> Tensor:
-        """∂F/∂(the neurons), (…, H), from ∂F/∂(what they write), (…, D)."""
-        return written @ self.mlp.fc2.weight.to(written.dtype)
-
-    def forward(self, z: Tensor, queries: slice | None = None) -> Tensor:
-        a = self.attend(z, queries)
-        return a + self.project(self.hidden(a))
+        """In the stream's dtype."""
+        return super().columns(neurons).to(self.norm2.weight.dtype)
 
 
 class PatchEmbed(nn.Module):
@@ -121,12 +106,13 @@ class PatchEmbed(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(StagedModel):
     """A ViT that classifies from the CLS token (`pool="cls"`) or from the mean patch token (`pool="mean"`).
 
     Images are (B, 3, height, width), normalised; logits (B, C). `config`: a `Config`, or a mapping with its names.
     """
 
+    config: Config
     blocks: Sequence[Block]
 
     def __init__(self, config: Config | Mapping[str, Any]):
@@ -136,17 +122,22 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(config.patch_size, D)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, D))
-        blocks = [Block(D, config.num_heads, config.mlp_dim) for _ in range(config.depth)]
+        if config.registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.registers, D))
+        blocks = [Block(config) for _ in range(config.depth)]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
-        if config.pool == "cls":
+        if config.pool == "cls" or config.norm_first:
             self.norm = LayerNorm(D)
         else:
             self.fc_norm = LayerNorm(D)
         self.head = Linear(D, config.num_classes)
 
     @property
+    def tokens(self) -> int:
+        return self.config.tokens
+
+    @property
     def dtype(self) -> torch.dtype:
-        """Of images, residual streams, logits and scores; the blocks' products may be in another."""
         return self.pos_embed.dtype
 
     def set_dtype(self, dtype: torch.dtype) -> "VisionTransformer":
@@ -160,45 +151,28 @@ class VisionTransformer(nn.Module):
 
     @property
     def neuron_tokens(self) -> slice:
-        """The tokens that the head reads, hence those whose FFN units are neurons (docs/method.md §1)."""
-        return slice(0, 1) if self.config.pool == "cls" else slice(1, None)
+        return slice(0, 1) if self.config.pool == "cls" else slice(1 + self.config.registers, None)
 
     @property
     def num_neuron_tokens(self) -> int:
-        """N."""
-        return 1 if self.config.pool == "cls" else self.config.tokens - 1
+        return 1 if self.config.pool == "cls" else self.config.patches
 
     @property
     def other_tokens(self) -> slice:
-        return slice(1, None) if self.config.pool == "cls" else slice(0, 1)
+        """All but the neuron tokens; registers are among them."""
+        return slice(1, None) if self.config.pool == "cls" else slice(0, 1 + self.config.registers)
 
     def join(self, neuron: Tensor, other: Tensor) -> Tensor:
-        """The neuron tokens and the other tokens in the model's order, (B, T, D)."""
         return torch.cat((neuron, other) if self.config.pool == "cls" else (other, neuron), dim=1)
 
     def embed(self, x: Tensor) -> Tensor:
-        """The residual stream entering block 0, (B, T, D)."""
-        patches = self.patch_embed(x)
-        return torch.cat((self.cls_token.expand(len(x), -1, -1), patches), dim=1) + self.pos_embed
-
-    def queries(self, layer: int) -> slice | None:
-        """Which rows block `layer` must compute: all (None), but in the last only those the head reads."""
-        return self.neuron_tokens if layer == len(self.blocks) - 1 else None
-
-    def run(self, z: Tensor, first: int = 0) -> Tensor:
-        """Logits (B, C) from the residual stream entering block `first`.
-
-        z: (B, T, D); after the last block (`first` = L) the neuron tokens alone, (B, N, D).
-        """
-        for layer in range(first, len(self.blocks)):
-            z = self.blocks[layer](z, self.queries(layer))
-        return self.read(z)
+        prefix = (self.cls_token, self.reg_token) if self.config.registers else (self.cls_token,)
+        tokens = (*(token.expand(len(x), -1, -1) for token in prefix), self.patch_embed(x))
+        return torch.cat(tokens, dim=1) + self.pos_embed
 
     def read(self, z: Tensor) -> Tensor:
-        """Logits (B, C) from the neuron tokens after the last block, (B, N, D)."""
         if self.config.pool == "cls":
             return self.head(self.norm(z[:, 0]))
+        if self.config.norm_first:
+            return self.head(self.norm(z).mean(1))
         return self.head(self.fc_norm(z.mean(1)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self.embed(x))

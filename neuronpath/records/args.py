@@ -4,28 +4,42 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, one_line
+from ..pixels import google, mae
 
 #: Settings that decide what a record says, beside the model's sizes: `table.py` compares them between jobs.
 CIRCUMSTANCES = (
     "checkpoint_sha256",
+    "classifier_sha256",
     "dataset",
+    "label_table",
     "preprocess",
     "preprocess_mean",
+    "preprocess_std",
+    "preprocess_size",
+    "preprocess_crop",
+    "preprocess_rounding",
+    "preprocess_interpolation",
     "target",
+    "objective",
     "quadrature",
     "ig_total_step",
     "search",
     "precision",
 )
 
+#: Settings that records of before lack, with what these were made with.
+BEFORE = {"objective": "probability"}
+
 
 @dataclass(frozen=True)
 class Args:
     """What args.json holds. A resumed run must agree with `settings` (flat, JSON values) and `job`.
 
-    `paths`: for edits, the settings of the records whose paths were edited.
+    `paths`: for edits, the settings of the records whose paths were edited. `assumed`: what the file of the weights did
+    not tell of the model, in words. `class_names`: by label, where they came with the weights.
     """
 
     job: str
@@ -33,13 +47,16 @@ class Args:
     options: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     paths: dict = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, file: Path) -> "Args":
         """UserError where the file is none of ours."""
         try:
             args = json.loads(file.read_bytes())
-            parts = {key: dict(args.get(key) or {}) for key in ("options", "paths")}
+            parts: dict[str, Any] = {key: dict(args.get(key) or {}) for key in ("options", "paths")}
+            parts |= {key: [str(text) for text in args.get(key) or []] for key in ("assumed", "class_names")}
             return cls(str(args["job"]), dict(args["settings"]), versions=dict(args["versions"]), **parts)
         except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as e:
             raise UserError(f"{file}: not a settings file ({one_line(e)}); remove it, or choose another folder") from e
@@ -52,12 +69,13 @@ class Args:
 
     def text(self) -> str:
         """The content of the file."""
-        present = {key: value for key, value in asdict(self).items() if value or key != "paths"}
+        may_lack = ("paths", "assumed", "class_names")
+        present = {key: value for key, value in asdict(self).items() if value or key not in may_lack}
         return json.dumps(present, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def circumstances(self) -> dict:
         """Those of `settings`, and for edits of `paths`, that decide what a record says."""
-        both = {**self.paths, **self.settings}
+        both = _complete({**self.paths, **self.settings})
         return {key: value for key, value in both.items() if key in CIRCUMSTANCES or key.startswith("model_")}
 
     def unlike(self, first: "Args") -> str:
@@ -74,8 +92,18 @@ class Args:
 def differences(old: dict, new: dict, keys: Collection[str] | None = None) -> str:
     """'KEY OLD → NEW, …' of `keys`, by default of all that one of both has, or ""."""
     keys = dict.fromkeys((*old, *new)) if keys is None else keys
-    changed = [key for key in keys if old.get(key) != new.get(key)]
-    return ", ".join(f"{key} {_shown(old.get(key))} → {_shown(new.get(key))}" for key in changed)
+    old, new = _complete(old), _complete(new)
+    pairs = [(key, old.get(key), new.get(key)) for key in keys]
+    return ", ".join(f"{key} {_shown(a)} → {_shown(b)}" for key, a, b in pairs if a != b)
+
+
+def _complete(settings: dict) -> dict:
+    """With what records of before lack, as these were made: `native` followed from the kind of head."""
+    found, size = {**BEFORE, **settings}, settings.get("model_img_size")
+    if found.get("preprocess") == "native" and "preprocess_size" not in found and isinstance(size, int):
+        used = (google if found.get("model_pool") == "cls" else mae)(size)
+        found |= {f"preprocess_{name}": value for name, value in used.to_dict().items()}
+    return found
 
 
 def shared_differences(old: dict, new: dict) -> str:
@@ -89,11 +117,20 @@ def _shown(value: object) -> str:
 
 
 def describe_rule(settings: dict) -> str:
-    """The quadrature, for headings; `auto` has no fixed number of nodes. "quadrature unknown" where nothing tells."""
-    rule, steps = settings.get("quadrature"), settings.get("ig_total_step")
+    """The quadrature, for headings, and F where it is not the paper's; `auto` has no fixed number of nodes.
+
+    "quadrature unknown" where nothing tells.
+    """
+    rule, steps, objective = settings.get("quadrature"), settings.get("ig_total_step"), objective_name(settings)
     if not rule:
         return "quadrature unknown"
-    return f"quadrature {rule}" + ("" if steps is None else f", m = {steps}")
+    nodes = "" if steps is None else f", m = {steps}"
+    return f"quadrature {rule}{nodes}" + ("" if objective == BEFORE["objective"] else f", F = {objective}")
+
+
+def objective_name(settings: dict) -> str:
+    """What F was: a name of `attribution.objectives.OBJECTIVES` in records of ours."""
+    return str(settings.get("objective") or BEFORE["objective"])
 
 
 def args_file(directory: Path, prefix: str) -> Path:

@@ -33,17 +33,19 @@ def read_label(file: Path) -> list[dict]:
     return [record for _, record in _numbered(file)]
 
 
-def read_class(file: Path, label: int, images: Sequence[str], check: Callable[[dict], str]) -> dict[str, dict]:
+def read_class(
+    file: Path, label: int, images: Sequence[str], check: Callable[[dict], str], *, others: bool = False
+) -> dict[str, dict]:
     """The records of one label file by image; `images`: all of this class in the data set, in order.
 
-    UserError naming file and line for a second record of an image, one of another class or of no image, and one
-    that `check` finds fault with.
+    `others`: the file may hold records of more images, which are left out. UserError naming file and line for a second
+    record of an image, one of another class or of no image, and one that `check` finds fault with.
     """
     numbered, known = list(_numbered(file)), set(images)
     lines, records = [number for number, _ in numbered], [record for _, record in numbered]
     joined = join(records, images, str(file), lines)
     for number, (image, record) in zip(lines, joined.items(), strict=True):
-        if image not in known:
+        if image not in known and not others:
             fault = f"no image of label {label} in this data set; give the data set of the records, or remove the line"
         elif record.get("label", label) != label:
             fault = f"its label is not {label}; mend or remove the line"
@@ -51,7 +53,7 @@ def read_class(file: Path, label: int, images: Sequence[str], check: Callable[[d
             fault = check(record)
         if fault:
             raise UserError(f"{file}, line {number}: {image}: {fault}")
-    return joined
+    return {image: record for image, record in joined.items() if image in known}
 
 
 def _numbered(file: Path) -> Iterator[tuple[int, dict]]:

@@ -132,8 +132,12 @@ WRITERS = {
 
 #: By name, in the order of a record.
 KEYS = {
-    "image": Key(TEXT, ("all",), "path relative to `--dataset_path`, `/`-separated; CIFAR: the index"),
-    "label": Key(CLASS, ("all",), "the image's class"),
+    "image": Key(
+        TEXT,
+        ("all",),
+        "path relative to `--dataset_path`, `/`-separated; CIFAR: the index; of `--images` elsewhere: the whole path",
+    ),
+    "label": Key(CLASS, ("all",), "the image's class; of `--dataset images` the predicted one"),
     "pred": Key(CLASS, ("all",), "the predicted class"),
     "prob": Key(NUMBER, ("all",), "probability of the target"),
     "ja": Key(PATH, ("joint_attr",), "the neuron path, K neurons per layer, best first"),

@@ -36,8 +36,8 @@ class Store:
     `args`: what goes to args.json; its `job` and `settings` are compared. `known`: all items of the data set, in order;
     `items`: those of this process; `labels`: those of the whole run where others do the rest. `check(record)` says what
     is wrong with a record read back, or ""; `earlier(record)` is told every record that an earlier run left for this
-    run's items. UserError, before anything is written, for a folder that does not fit this run or is being written by
-    another.
+    run's items. `others`: `known` is a part only, and records of more images may be there. UserError, before anything
+    is written, for a folder that does not fit this run or is being written by another.
     """
 
     def __init__(
@@ -52,11 +52,13 @@ class Store:
         check: Check = lambda record: "",
         earlier: Note = lambda record: None,
         labels: Collection[int] = (),
+        others: bool = False,
     ):
         self.directory, self.prefix, self.args = directory, prefix, args
         self.labels = sorted({item.label for item in items})
         self._covered = {*labels, *self.labels}
         self._order = {item.image: i for i, item in enumerate(known)}
+        self._more = others
         self._images: dict[int, list[str]] = {label: [] for label in self.labels}  # recorded, in the file's order
         self._files: dict[int, io.FileIO] = {}
         self._unwanted = 0  # records in this run's label files of images that it was not asked for
@@ -113,7 +115,8 @@ class Store:
 
     def _replace_skipped(self, file: Path, skipped: list[dict]) -> None:
         earlier = [entry for _, _, entry in parse_lines(file, tear=True)] if file.exists() else []
-        others = [e for e in earlier if isinstance(e, dict) and e.get("label") not in self.labels]
+        here = {*self.labels, -1}  # -1: of images without labels, which every run of them lists
+        others = [e for e in earlier if isinstance(e, dict) and e.get("label") not in here]
         if others or skipped:
             replace_file(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in others + skipped))
         else:
@@ -183,7 +186,7 @@ class Store:
         seen: set[str] = set()
         for number, line_end, record in parse_lines(file, tear=True):
             image = record.get("image") if isinstance(record, dict) else None
-            if not isinstance(record, dict) or not isinstance(image, str) or image not in members:
+            if not isinstance(record, dict) or not isinstance(image, str) or not self._belongs(image, members):
                 fault = f"not a record of an image of label {label} in this data set ({image!r})"
                 record, image = {}, ""
             elif image in seen:
@@ -199,7 +202,12 @@ class Store:
             images.append(image)
             earlier(record)
             end = line_end
+        for i, image in enumerate(images):
+            self._order.setdefault(image, i - len(images))  # those that are not known stay before those that are
         return end
+
+    def _belongs(self, image: str, members: set[str]) -> bool:
+        return image in members or (self._more and image not in self._order)
 
     def _open(self, overwrite: bool, ends: dict[int, int]) -> None:
         """The first writes: everything has been checked."""
@@ -219,7 +227,7 @@ class Store:
 
         Where the settings change, also of the other processes' labels, once: their old records must not pass for new.
         """
-        changed = self.args_file.exists() and Args.read(self.args_file).settings != self.args.settings
+        changed = self.args_file.exists() and bool(differences(Args.read(self.args_file).settings, self.args.settings))
         for label in sorted(self._covered if changed else self.labels):
             if label_file(self.directory, self.prefix, label).exists() or self._partial(label).exists():
                 self._partial(label).write_bytes(b"")

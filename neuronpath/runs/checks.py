@@ -6,6 +6,7 @@ A check goes on with whatever the checks before it could open, so that one run f
 import math
 import os
 import shutil
+import warnings
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -19,14 +20,19 @@ from tqdm import tqdm
 
 from ..attribution.quadrature import Quadrature
 from ..attribution.rows import default_rows
-from ..data.images import ImageSet, open_dataset, synset_fault
+from ..cli.options import told, typed_native
+from ..data.images import ImageSet, open_chosen
+from ..data.labels import synsets
 from ..data.loading import batches
 from ..data.names import class_names, listing
 from ..data.preprocessing import preprocessing
 from ..errors import NonFiniteError, UserError, out_of_memory
-from ..files import FOLDERS, ROOT, Item, model_name
-from ..models.checkpoint import HEADS, load, read
-from ..models.vit import VisionTransformer
+from ..files import ROOT, Item, model_name
+from ..models.checkpoint import HEADS, head_kind, load, said
+from ..models.configs import Config
+from ..models.reading import read
+from ..models.staged import StagedModel
+from ..pixels import settled
 from .accuracy import expected_top1, low_accuracy
 from .check import FAULT, OK, WARNING, Finding
 from .estimate import GIB, duration, machine_memory, peak_memory, seconds_per_image
@@ -63,19 +69,20 @@ def findings(options: Namespace) -> Findings:
         yield from _check_output(options)
 
 
-def _check_data(options: Namespace, models: dict[Path, tuple[Namespace, VisionTransformer]]) -> Findings:
+def _check_data(options: Namespace, models: dict[Path, tuple[Namespace, StagedModel]]) -> Findings:
     """The data set, and what the models make of it."""
     chosen = set(options.checks)
     first = next((model for _, model in models.values()), None)
     classes = first.config.num_classes if first else None
+    alone = options.dataset == "images"  # no labels
     source = yield from _check_folder(options, classes)
     if source is None:
         return
-    items = yield from _check_classes(options, source)
+    items = source.items if alone else (yield from _check_classes(options, source))
     if items and "images" in chosen:
         yield from _check_images(options, source, items)
     for of_file, model in models.values():
-        if items and "accuracy" in chosen and model.config.num_classes == len(source.classes):
+        if items and not alone and "accuracy" in chosen and model.config.num_classes == len(source.classes):
             yield from _check_accuracy(of_file, model, source)
         if items and "cost" in chosen:
             yield from _check_cost(of_file, model, len(items))
@@ -94,18 +101,28 @@ def _check_output(options: Namespace) -> Findings:
         yield Finding(OK, "output", f"{directory}: {free / GIB:.0f} GiB are free on its disk")
 
 
-def _check_weights(options: Namespace) -> Generator[Finding, None, VisionTransformer | None]:
+def _check_weights(options: Namespace) -> Generator[Finding, None, StagedModel | None]:
     o = options
     try:
-        sizes = {"img_size": o.img_size, "num_heads": o.num_heads}
-        model = load(o.pretrain_weight, o.model_type, **sizes, device=o.device, dtype=o.dtype)
+        typed = typed_native(o)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what was assumed is a finding
+            model = load(
+                o.pretrain_weight, o.model_type, img_size=o.img_size, device=o.device, dtype=o.dtype, **told(o)
+            )
+        if o.preprocess == "native":
+            model.native = settled(model.native, typed, model.config.img_size)
     except UserError as e:
         yield Finding(FAULT, "weights", str(e))
         return None
     c = model.config
     shape = f"{c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels, {c.num_classes} classes"
-    head = f"the head reads {HEADS[c.pool]}: {SCRIPTS[c.pool]}"
+    pool = c.pool if isinstance(c, Config) else head_kind(model)
+    reads = HEADS[pool] if isinstance(c, Config) else f"{model.num_neuron_tokens} of {model.tokens} tokens"
+    head = f"the head reads {reads}: {SCRIPTS[pool]}"
     yield _published(o.pretrain_weight, f"{shape}; {head}")
+    if model.assumed:
+        yield Finding(WARNING, "weights", f"{o.pretrain_weight}: {said(model.assumed)}")
     if isinstance(o.target, int) and o.target >= c.num_classes:
         yield Finding(FAULT, "weights", f"--target {o.target}: the model's classes are 0 to {c.num_classes - 1}")
     return model
@@ -128,34 +145,36 @@ def _check_folder(options: Namespace, num_classes: int | None) -> Generator[Find
         source = _open(options, num_classes)
     except UserError as e:
         yield Finding(FAULT, "data", str(e))
-        with suppress(UserError):
-            return _open(options)
+        for kind in dict.fromkeys((options.dataset, "imagefolder")):
+            with suppress(UserError):
+                return _open(Namespace(**{**vars(options), "dataset": kind}))
         return None
-    yield Finding(OK, "data", f"{source.root}: {len(source.items)} images of {len(source.classes)} classes")
+    of = "" if options.dataset == "images" else f" of {len({item.label for item in source.items})} classes"
+    yield Finding(OK, "data", f"{source.root}: {len(source.items)} images{of}")
     return source
 
 
 def _open(options: Namespace, num_classes: int | None = None) -> ImageSet:
-    name, root = options.dataset, options.dataset_path
     if num_classes is None:
-        num_classes = len(class_names("imagefolder" if name in FOLDERS else name, root))
-    return open_dataset(name, root, num_classes)
+        num_classes = len(class_names(options.dataset, options.dataset_path, options.class_map))
+    return open_chosen(options, num_classes)
 
 
 def _check_classes(options: Namespace, source: ImageSet) -> Generator[Finding, None, list[Item]]:
     """The chosen images, and whether they are what ImageNet has."""
-    imagenet = options.dataset == "imagenet1k"
-    if imagenet:
-        fault = synset_fault(source)
-        yield Finding(FAULT if fault else OK, "names", fault or "ImageNet's 1000 synsets in label order")
     counts = Counter(item.label for item in source.items)
-    wanted = options.labels if options.labels is not None else range(len(source.classes))
-    lacking = {
-        x for x in wanted if x < len(source.classes) and (counts[x] != IMAGENET_EACH if imagenet else not counts[x])
-    }
-    if lacking:
+    labels = options.labels if options.labels is not None else range(len(source.classes))
+    wanted = [x for x in labels if x < len(source.classes)]
+    whole = options.dataset == "imagenet1k" and source.classes == [*synsets()]
+    if whole:  # as opposed to folders that are no synsets, a fault
+        there = [x for x in range(len(source.classes)) if counts[x] or (source.root / source.classes[x]).is_dir()]
+        whole = len(there) == len(source.classes)
+        which = "all" if whole else f"{len(there)}"
+        yield Finding(OK, "names", f"{which} of ImageNet's 1000 synsets, which are the labels 0 to 999")
+        wanted = [x for x in wanted if x in {*there}]
+    if lacking := {x for x in wanted if (counts[x] != IMAGENET_EACH if whole else not counts[x])}:
         which = listing(lacking, dict(enumerate(source.classes)))
-        what = f"have not ImageNet's {IMAGENET_EACH} images each" if imagenet else "have no images"
+        what = f"have not ImageNet's {IMAGENET_EACH} images each" if whole else "have no images"
         yield Finding(WARNING, "data", f"{source.root}: classes {which} {what}; is the copy complete?")
     try:
         return source.select(options.labels, options.images_per_class)
@@ -187,20 +206,23 @@ def _decoded(_: Image.Image) -> Tensor:
     return torch.empty(0)
 
 
-def _check_accuracy(options: Namespace, model: VisionTransformer, source: ImageSet) -> Findings:
+def _check_accuracy(options: Namespace, model: StagedModel, source: ImageSet) -> Findings:
     items, classes = sample(source, options.labels, options.images_per_class), model.config.num_classes
     try:
         correct, images = _top1(options, model, source, items, options.preprocess)
-        others, _ = _top1(options, model, source, items, OTHER[options.preprocess])
+        known = options.preprocess == "native" or model.native is not None
+        others = _top1(options, model, source, items, OTHER[options.preprocess])[0] if known else None
     except UserError as e:
         yield Finding(FAULT, "accuracy", str(e))
         return
     if not images:
         return
     expected = expected_top1(model_name(options), classes)
-    other = f"{100 * others / images:.1f} % with --preprocess {OTHER[options.preprocess]}"
+    other = "native preprocessing is not known"
+    if others is not None:
+        other = f"{100 * others / images:.1f} % with --preprocess {OTHER[options.preprocess]}"
     low = low_accuracy(correct, images, expected, 1 / classes)
-    preprocess = others - correct > max(0.1 * images, 2 * math.sqrt(images))
+    preprocess = others is not None and others - correct > max(0.1 * images, 2 * math.sqrt(images))
     if low:
         yield Finding(WARNING, "accuracy", low)
     if preprocess:
@@ -220,11 +242,11 @@ def sample(source: ImageSet, labels: Sequence[int] | None, images_per_class: int
 
 @torch.no_grad()
 def _top1(
-    options: Namespace, model: VisionTransformer, source: ImageSet, items: list[Item], preprocess: str
+    options: Namespace, model: StagedModel, source: ImageSet, items: list[Item], preprocess: str
 ) -> tuple[int, int]:
     """How many of `items` are classified rightly, and how many there are without unreadable ones."""
     correct = images = 0
-    transform = preprocessing(preprocess, model.config, options.dataset)
+    transform = preprocessing(preprocess, model.config, options.dataset, model.native)
     with _bar(f"top-1, {preprocess}", len(items)) as bar:
         for batch in batches(source, items, transform, options.batch_size, num_workers=options.num_workers):
             bar.update(len(batch.items) + len(batch.bad))
@@ -241,7 +263,7 @@ def _top1(
     return correct, images
 
 
-def _check_cost(options: Namespace, model: VisionTransformer, images: int) -> Findings:
+def _check_cost(options: Namespace, model: StagedModel, images: int) -> Findings:
     """Memory and time of one evaluation as large as the options allow; memory that is short halves it, as in a run."""
     o, quadrature = options, Quadrature(options.quadrature, options.ig_total_step)
     rows = o.internal_batch_size or default_rows(model, o.device)

@@ -12,10 +12,11 @@ from torch import Tensor
 from ..attribution.controls import matched_paths
 from ..attribution.edits import edit, gain
 from ..attribution.forward import plain_forward
+from ..attribution.objectives import OBJECTIVES
 from ..data.images import ImageSet
 from ..errors import NonFiniteError, UserError
 from ..files import Item, results_folder
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 from ..records.args import Args, args_file, differences
 from ..records.reading import label_file, read_class
 from ..records.schema import METHODS, OPERATIONS, PATH, Method, is_path, keys_of
@@ -50,7 +51,7 @@ class EditPlan(Plan):
     paths: dict[str, list[list[int]]]
     operations: tuple[str, ...]
     gains: tuple[float, ...]
-    double: VisionTransformer | None
+    double: StagedModel | None
 
     def summary(self) -> EditSummary:
         return EditSummary(self.operations)
@@ -68,19 +69,22 @@ class EditPlan(Plan):
         factors = [*(OPERATIONS[name].factor for name in self.operations), *self.gains]
         edits = [gain(model, path.to(images.device), factor) for path in draws for factor in factors]
         logits = edit(model, images, None, *edits, internal_batch_size=rows)
-        original, *edited = (x.softmax(-1) for x in logits)
-        check_finite(original, *edited)
-        by_draw = torch.stack(edited).unflatten(0, (len(draws), len(factors)))  # (draws, operations, B, C)
+        shares = [x.softmax(-1) for x in logits]
+        check_finite(*shares)
+        shown = OBJECTIVES[self.inputs.options.objective].probabilities
+        found = torch.stack([torch.stack(shares), torch.stack([shown(x) for x in logits])])  # (2, 1 + edits, B, C)
+        by_draw = found[:, 1:].unflatten(1, (len(draws), len(factors)))  # (2, draws, operations, B, C)
         labels = torch.tensor([item.label for item in items], device=images.device)
-        prob, pred = label_probability(original[None], labels), original.argmax(-1).tolist()
+        prob, pred = label_probability(found[1, :1], labels), found[0, 0].argmax(-1).tolist()
         records = [
             {"pred": p, "prob": q, "method": method, "path": path, "original": q, "original_label": p}
             for path, p, (q,) in zip(paths, pred, prob, strict=True)
         ]
-        for record, result in zip(records, self._results(by_draw.mean(0), labels), strict=True):
+        means = torch.stack([x.mean(0) for x in by_draw])
+        for record, result in zip(records, self._results(means, labels), strict=True):
             record |= result
         if self.double:
-            of_draws = [self._results(x, labels) for x in by_draw]
+            of_draws = [self._results(x, labels) for x in by_draw.unbind(1)]
             for i, record in enumerate(records):
                 record["draws"] = [
                     {"path": path[i].tolist(), **results[i]} for path, results in zip(draws, of_draws, strict=True)
@@ -90,7 +94,7 @@ class EditPlan(Plan):
     def _draws(self, items: list[Item], images: Tensor, paths: list, rows: int) -> list[Tensor]:
         """The matched control's paths, (B, L, K) per draw."""
         assert self.double is not None
-        seed, parts = self.inputs.options.seed, images.to(self.double.pos_embed).split(rows)
+        seed, parts = self.inputs.options.seed, images.to(self.double.device, self.double.dtype).split(rows)
         hidden = [plain_forward(self.double, part).hidden for part in parts]
         sums = torch.cat([torch.stack([h.sum(1) for h in layers], 1) for layers in hidden])  # (B, L, H)
         drawn = [
@@ -99,9 +103,10 @@ class EditPlan(Plan):
         return list(torch.tensor(drawn).unbind(1))
 
     def _results(self, edited: Tensor, labels: Tensor) -> list[dict]:
-        """The keys of each image from its probabilities (operations, B, C)."""
+        """The keys of each image; `edited` (2, operations, B, C): by softmax, which predicts, and as recorded."""
         results = []
-        for p, label in zip(label_probability(edited, labels), edited.argmax(-1).T.tolist(), strict=True):
+        shares, shown = edited
+        for p, label in zip(label_probability(shown, labels), shares.argmax(-1).T.tolist(), strict=True):
             result: dict[str, object] = {}
             for i, operation in enumerate(self.operations):
                 result |= {operation: p[i], f"{operation}_label": label[i]}
@@ -131,7 +136,7 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
         inputs=inputs,
         items=inputs.items,
         keys=keys_of(*writers),
-        settings=settings,
+        settings={**settings, "objective": options.objective},
         lacking=paths.lacking,
         origin=paths.origin,
         paths=paths.of,
@@ -168,7 +173,7 @@ def read_paths(inputs: Inputs, items: list[Item]) -> Paths:
     for label, names in _images(source, {item.label for item in items}).items():
         file = label_file(directory, options.input_prefix, label)
         if file.exists():
-            found = read_class(file, label, names, check)
+            found = read_class(file, label, names, check, others=options.dataset == "images")
             paths |= {image: record[key] for image, record in found.items()}
     where = f"{directory} ({options.input_prefix})"
     advice = f"no path for it in {where}; run the search on it, or use --on_bad_image skip"
@@ -205,12 +210,15 @@ def _origin(inputs: Inputs, directory: Path) -> dict:
     if not file.exists():
         return {}
     found = Args.read(file)
-    # Edits are of the label's probability.
-    now = {**data_and_model(options, inputs.model), "precision": options.precision, "target": "label"}
-    weights = "checkpoint_sha256"
-    if found.settings.get(weights) != now[weights] and not options.allow_other_weights:
+    # Edits are of the label's probability; images alone have the predicted class for it.
+    target = "pred" if options.dataset == "images" else "label"
+    own = {"precision": options.precision, "target": target, "objective": options.objective}
+    now = data_and_model(inputs) | own
+    weights = ("checkpoint_sha256", "classifier_sha256")
+    other = differences(found.settings, now, weights)
+    if other and not options.allow_other_weights:
         raise UserError(
-            f"{file}: its paths were found on other weights ({differences(found.settings, now, [weights])}); search "
+            f"{file}: its paths were found on other weights ({other}); search "
             "with these weights, or give --allow_other_weights"
         )
     if changed := differences(found.settings, now, now):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..cli import options as opt
 from ..cli.parsing import Parser, factor
 from ..records.schema import EDITED, METHODS, OPERATIONS
+from .extraction import add_objective
 from .job import Job
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def add_paths(parser: Parser, folder: str) -> None:
         action="store_true",
         help="edit paths that were found on another checkpoint; without it they are refused",
     )
+    add_objective(group, "what F was when the paths were found, as in the search")
 
 
 def add_gain(parser: Parser) -> None:

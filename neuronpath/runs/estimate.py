@@ -12,7 +12,7 @@ from ..attribution.influence import influence_path
 from ..attribution.quadrature import Quadrature
 from ..attribution.search import activation_path, find_path
 from ..models.devices import seconds
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
 
 EDIT_FORWARDS = 3 * 3 + 1 + 2 * 5  # three methods, original, removed and enhanced; five draws of the control
 # Of the images held out: three methods, at the CLS or all tokens, four shares, before and after.
@@ -24,7 +24,7 @@ GIB = 2**30
 
 
 def seconds_per_image(
-    model: VisionTransformer,
+    model: StagedModel,
     steps: int,
     images: int = 2,
     quadrature: Quadrature = ONE_NODE,
@@ -35,19 +35,19 @@ def seconds_per_image(
     Timed on `images` random images with `quadrature` and scaled to `steps`: cost is proportional to nodes, but for
     mean-pooled models whose rows of one image exceed `internal_batch_size`, which recompute (`engine.ReverseRamp`).
     """
-    config, like, rows = model.config, model.pos_embed, internal_batch_size
-    x = torch.randn(images, 3, config.img_size, config.img_size).to(like)
-    labels = torch.zeros(images, dtype=torch.long, device=like.device)
+    config, rows = model.config, internal_batch_size
+    x = torch.randn(images, 3, config.img_size, config.img_size).to(model.device, model.dtype)
+    labels = torch.zeros(images, dtype=torch.long, device=model.device)
     path = activation_path(model, x)
     three = (None, remove(model, path), enhance(model, path))
     nodes = steps / quadrature.steps / images
-    search = nodes * _seconds(lambda: find_path(model, x, labels, quadrature, internal_batch_size=rows), like.device)
+    search = nodes * _seconds(lambda: find_path(model, x, labels, quadrature, internal_batch_size=rows), model.device)
     influence = nodes * _seconds(
-        lambda: influence_path(model, x, labels, quadrature, internal_batch_size=rows), like.device
+        lambda: influence_path(model, x, labels, quadrature, internal_batch_size=rows), model.device
     )
-    forward = _seconds(lambda: edit(model, x, *three, internal_batch_size=rows), like.device) / images / 3
+    forward = _seconds(lambda: edit(model, x, *three, internal_batch_size=rows), model.device) / images / 3
     found = {"joint_attr": search, "influence_pattern": influence, "edit": EDIT_FORWARDS * forward}
-    if config.pool == "cls":
+    if model.num_neuron_tokens == 1:
         found |= {"top-5 joint_attr": search, "pruning": PRUNING_FORWARDS * forward}
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from ..attribution.objectives import OBJECTIVES, PROBABILITY
 from ..attribution.quadrature import AUTO, LEAST, PAPER, RULES
 from ..attribution.searches import SEARCHES, Shortlist
 from ..cli import options as opt
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_attribution(parser: Parser, searches: bool) -> None:
-    """Rule and target; with `searches` also how to search, and --quadrature auto."""
+    """Rule, target and objective; with `searches` also how to search, and --quadrature auto."""
     group = parser.add_argument_group("attribution")
     group.add_argument(
         "--ig_total_step",
@@ -40,9 +41,23 @@ def add_attribution(parser: Parser, searches: bool) -> None:
     group.add_argument(
         "--target",
         type=target,
-        default="label",
         metavar="CLASS",
-        help="whose probability is attributed: label (the image's own), pred (the predicted class) or a class index "
+        help="class that F is of: label (the image's own), pred (the predicted class) or a class index "
+        "(default: label; pred for --dataset images)",
+    )
+    add_objective(
+        group,
+        "what F is of that class: probability, its softmax probability; logit, its logit; sigmoid, the logistic "
+        "function of its logit, for multi-label heads",
+    )
+
+
+def add_objective(group: opt.Group, what: str) -> None:
+    group.add_argument(
+        "--objective",
+        choices=tuple(OBJECTIVES),
+        default=PROBABILITY.name,
+        help=f"{what}; probabilities in the records are by the logistic function with sigmoid, else by softmax "
         "(default: %(default)s)",
     )
 
@@ -67,7 +82,14 @@ def _add_searches(group: opt.Group) -> None:
 
 
 def settle_attribution(options: Namespace) -> None:
-    """Fill in unset numbers. UserError where a number is given that the others leave no use for."""
+    """Fill in unset numbers and the target. UserError for an option that the others leave no use for."""
+    if options.target is None:
+        options.target = "pred" if options.dataset == "images" else "label"
+    elif options.dataset == "images" and options.target != "pred":
+        raise UserError(
+            f"--target {options.target}: the images of --dataset images have no label, so that their target is pred; "
+            "leave one of the two out"
+        )
     if options.quadrature == AUTO and options.ig_total_step is not None:
         raise UserError("--ig_total_step: --quadrature auto chooses the nodes itself; leave one of the two out")
     if options.quadrature != AUTO:

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from ..attribution.adaptive import NODES, find_path_auto
 from ..attribution.candidates import STOPPED
-from ..attribution.forward import probability, resolve_targets
+from ..attribution.forward import resolve_targets
 from ..attribution.influence import influence_path
+from ..attribution.objectives import OBJECTIVES, of_classes
 from ..attribution.quadrature import AUTO, Quadrature
 from ..attribution.search import NeuronPath, find_path
 from ..attribution.searches import SEARCHES, Shortlist
 from ..errors import UserError
 from ..files import Item
 from ..records.schema import METHODS, keys_of
+from .edit_plan import check_finite
 from .run import Inputs, Plan
 from .summary import NEAR_TIES, ScoreSummary
 
@@ -34,13 +36,16 @@ class ExtractionPlan(Plan):
     def summary(self) -> ScoreSummary:
         scores = {METHODS[method].score: METHODS[method].noun for method in self.methods}
         ladder = self.settings.get("auto_nodes", ())
-        return ScoreSummary(scores, NEAR_TIES[self.inputs.options.precision], ladder)
+        options = self.inputs.options
+        return ScoreSummary(scores, NEAR_TIES[options.precision], OBJECTIVES[options.objective].unit, ladder)
 
     def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
         targets = targets_of(self.inputs.options, items, images.device)
         columns = self.find(images, targets, rows)
         logits = columns.pop("logits")
-        prob = probability(logits, resolve_targets(targets, logits))
+        check_finite(logits.softmax(-1))
+        probabilities = OBJECTIVES[self.inputs.options.objective].probabilities(logits)
+        prob = of_classes(probabilities, resolve_targets(targets, logits))
         columns = {"pred": logits.argmax(-1), "prob": prob, **columns}
         values = [columns[key].tolist() if isinstance(columns[key], Tensor) else columns[key] for key in self.keys]
         return [dict(zip(self.keys, row, strict=True)) for row in zip(*values, strict=True)]
@@ -66,21 +71,21 @@ def plan_joint_attribution(inputs: Inputs, k: int, methods: tuple[str, ...]) -> 
         writers.append("auto")
 
     def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+        given, named = (inputs.model, images, targets), {"search": search, "objective": o.objective}
         if o.quadrature == AUTO:
-            return path_columns(
-                find_path_auto(inputs.model, images, targets, k=k, search=search, internal_batch_size=rows)
-            )
+            return path_columns(find_path_auto(*given, k=k, internal_batch_size=rows, **named))
         rule = Quadrature(o.quadrature, o.ig_total_step)
-        return path_columns(find_path(inputs.model, images, targets, rule, k, search=search, internal_batch_size=rows))
+        return path_columns(find_path(*given, rule, k, internal_batch_size=rows, **named))
 
     return _plan(inputs, find, methods, keys_of(*writers), more)
 
 
 def plan_influence(inputs: Inputs, methods: tuple[str, ...]) -> ExtractionPlan:
-    quadrature = Quadrature(inputs.options.quadrature, inputs.options.ig_total_step)
+    o, model = inputs.options, inputs.model
+    quadrature = Quadrature(o.quadrature, o.ig_total_step)
 
     def find(images: Tensor, targets: Tensor, rows: int) -> dict:
-        found = influence_path(inputs.model, images, targets, quadrature, internal_batch_size=rows)
+        found = influence_path(model, images, targets, quadrature, objective=o.objective, internal_batch_size=rows)
         return {"logits": found.logits, "path": found.path, "score": found.score, "margin": found.margin}
 
     return _plan(inputs, find, methods, keys_of("influence_pattern"), {})
@@ -90,7 +95,7 @@ def _plan(inputs: Inputs, find: Find, methods: tuple[str, ...], keys: tuple[str,
     options, classes = inputs.options, inputs.model.config.num_classes
     if isinstance(options.target, int) and options.target >= classes:
         raise UserError(f"--target {options.target}: the model's classes are 0 to {classes - 1}")
-    settings = {name: getattr(options, name) for name in ("target", "quadrature", "ig_total_step")} | more
+    settings = {name: getattr(options, name) for name in ("target", "objective", "quadrature", "ig_total_step")} | more
     return ExtractionPlan(inputs=inputs, items=inputs.items, keys=keys, settings=settings, find=find, methods=methods)
 
 

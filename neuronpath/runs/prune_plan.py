@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..attribution.controls import random_units
 from ..attribution.edits import edit
+from ..attribution.objectives import OBJECTIVES
 from ..attribution.pruning import prune, retained_units, split, unit_draws
 from ..errors import UserError
 from ..files import Item
@@ -43,10 +44,11 @@ class PrunePlan(Plan):
         factors = torch.cat([self.edits[item.label] for item in items]).to(images)
         everywhere = options.prune_tokens == "all"
         logits = edit(self.inputs.model, images, None, factors, all_tokens=everywhere, internal_batch_size=rows)
-        probabilities = torch.stack([x.softmax(-1) for x in logits])  # (2, B, C)
-        check_finite(*probabilities)
+        shares = torch.stack([x.softmax(-1) for x in logits])  # (2, B, C)
+        check_finite(*shares)
+        shown = torch.stack([OBJECTIVES[options.objective].probabilities(x) for x in logits])
         labels = torch.tensor([item.label for item in items], device=images.device)
-        prob, pred = label_probability(probabilities, labels), probabilities.argmax(-1).T.tolist()
+        prob, pred = label_probability(shown, labels), shares.argmax(-1).T.tolist()
         return [
             {
                 "pred": before,
@@ -71,8 +73,8 @@ def plan_pruning(inputs: Inputs) -> PrunePlan:
     if options.topK > config.mlp_dim:
         raise UserError(f"--topK {options.topK}: a layer of this model has {config.mlp_dim} neurons")
     # images_per_class: a class's first images select, so that their number changes what is retained.
-    names = ("method", "topK", "mask_proportion", "select_fraction", "prune_tokens", "seed", "images_per_class")
-    chosen = {name: getattr(options, name) for name in names}
+    names = ["method", "objective", "topK", "mask_proportion", "select_fraction", "prune_tokens", "seed"]
+    chosen = {name: getattr(options, name) for name in (*names, "images_per_class")}
     parts = _split(inputs)
     retained, paths = _select(inputs, parts)
     draws = {label: unit_draws(options.seed, label, config.depth, config.mlp_dim) for label in retained}

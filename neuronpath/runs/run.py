@@ -10,7 +10,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,24 @@ from tqdm import tqdm
 
 from ..attribution.rows import default_rows
 from ..cli.exits import DONE, SKIPPED, Report
+from ..cli.options import told, typed_native
 from ..cli.processes import Share
-from ..data.images import ImageSet, open_dataset
+from ..data.images import ImageSet, open_chosen
 from ..data.loading import Batch, batches
-from ..data.preprocessing import paper_half, preprocessing
+from ..data.preprocessing import chosen, paper_half, preprocessing
 from ..errors import NonFiniteError, UserError, out_of_memory
 from ..files import CHECKOUT, Item, model_name, results_folder
-from ..models.checkpoint import HeadError, load, sha256
+from ..models.checkpoint import HeadError, check_head, load, sha256
+from ..models.configs import AdaptedShape
 from ..models.devices import free
-from ..models.vit import VisionTransformer
+from ..models.staged import StagedModel
+from ..pixels import settled
 from ..records.args import Args
 from ..records.schema import check_record
 from ..records.store import Store
 from .accuracy import expected_top1, low_accuracy
 from .job import Job
+from .predicting import predicted
 from .summary import Summary
 
 SAMPLE = 500  # images after which accuracy is looked at
@@ -45,7 +49,7 @@ class Inputs:
     """What a job works on: the model, the data set, and the images that were chosen."""
 
     options: Namespace
-    model: VisionTransformer
+    model: StagedModel
     source: ImageSet
     items: list[Item]
 
@@ -96,7 +100,7 @@ class Run:
     def select(cls, job: Job, options: Namespace) -> "Run | None":
         """Open model and data, choose this process's images and prepare; None where no labels are left for it."""
         model = _load(job, options)
-        source = open_dataset(options.dataset, options.dataset_path, model.config.num_classes)
+        source, unread = predicted(open_chosen(options, model.config.num_classes), model, options)
         selected = source.select(options.labels, options.images_per_class)
         labels = sorted({item.label for item in selected})
         mine = set(options.share.of(labels))
@@ -106,7 +110,7 @@ class Run:
         plan = job.prepare(Inputs(options, model, source, items))
         if plan.lacking and options.on_bad_image == "fail":
             raise UserError(next(iter(plan.lacking.values())))
-        return cls(job, plan, labels)
+        return cls(job, replace(plan, lacking={**plan.lacking, **unread}), labels)
 
     def compute(self) -> None:
         """Write the records that are not there yet."""
@@ -121,6 +125,7 @@ class Run:
             check=plan.check,
             earlier=self.summary.add,
             labels=self.labels,
+            others=self.options.dataset == "images",
         ) as store:
             self.resumed = self.summary.images
             computed = set(plan.items)
@@ -138,6 +143,8 @@ class Run:
         if share.speaks:
             lines += [f"{self.job.name}{_share_words(share)}", _model_line(self.options, self.plan.inputs.model)]
             lines.append(self.summary.text(self.resumed, self.seconds, self.directory, self.options.output_prefix))
+            if self.options.dataset == "images":
+                lines.append("labels      none: the predicted class stands for the label, so that it is always right")
             if self.others:
                 lines.append(
                     f"also there  {self.others} records of other images, from earlier runs of the same settings"
@@ -151,7 +158,7 @@ class Run:
     def _write_pending(self, store: Store) -> None:
         options, plan, total = self.options, self.plan, len(self.plan.items)
         source, model, quiet = plan.inputs.source, plan.inputs.model, not self.options.share.speaks
-        transform = preprocessing(options.preprocess, model.config, options.dataset)
+        transform = preprocessing(options.preprocess, model.config, options.dataset, model.native)
         with tqdm(
             total=total, initial=self.resumed, unit="img", desc=self.job.name, dynamic_ncols=True, disable=quiet
         ) as bar:
@@ -217,15 +224,26 @@ class Run:
             warnings.warn(text, stacklevel=2)
 
 
-def data_and_model(options: Namespace, model: VisionTransformer) -> dict[str, Any]:
+def data_and_model(inputs: Inputs) -> dict[str, Any]:
     """The settings that all jobs share but for the precision: which images, how preprocessed, in which model."""
+    options, model, table = inputs.options, inputs.model, inputs.source.table
     return {
         "dataset": options.dataset,
+        **({"label_table": table} if table else {}),
         "checkpoint_sha256": sha256(options.pretrain_weight),
+        **({"classifier_sha256": sha256(options.classifier)} if options.classifier else {}),
         **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
         "preprocess": options.preprocess,
-        **({"preprocess_mean": 0.5} if options.preprocess == "paper" and paper_half(options.dataset) else {}),
+        **_preprocessing(options, model),
     }
+
+
+def _preprocessing(options: Namespace, model: StagedModel) -> dict[str, Any]:
+    """What its name does not say; the paper's is known."""
+    if options.preprocess == "paper":
+        return {"preprocess_mean": 0.5} if paper_half(options.dataset) else {}
+    used = chosen("native", model.config, native=model.native)
+    return {f"preprocess_{name}": value for name, value in used.to_dict().items()}
 
 
 def provenance(job: Job, plan: Plan, rows: int) -> Args:
@@ -234,18 +252,25 @@ def provenance(job: Job, plan: Plan, rows: int) -> Args:
     shown["internal_batch_size"] = rows
     return Args(
         job.name,
-        {**data_and_model(options, plan.inputs.model), **plan.settings, "precision": options.precision},
+        {**data_and_model(plan.inputs), **plan.settings, "precision": options.precision},
         {key: _plain(value) for key, value in shown.items()},
         {"neuronpath": version("neuronpath"), "torch": torch.__version__, "git": _git_commit()},
         plan.origin,
+        [*plan.inputs.model.assumed],
+        [*plan.inputs.model.class_names],
     )
 
 
-def _load(job: Job, options: Namespace) -> VisionTransformer:
-    o = options
-    named = {"img_size": o.img_size, "num_heads": o.num_heads, "device": o.device, "dtype": o.dtype}
+def _load(job: Job, options: Namespace) -> StagedModel:
+    """The model, with what `--preprocess native` needs. HeadError where its head is not the job's."""
+    o, typed = options, typed_native(options)
     try:
-        return load(o.pretrain_weight, o.model_type, pool=job.pool, **named)
+        with warnings.catch_warnings():
+            if not o.share.speaks:
+                warnings.simplefilter("ignore")
+            named = {"img_size": o.img_size, "device": o.device, "dtype": o.dtype, **told(o)}
+            model = load(o.pretrain_weight, o.model_type, **named)
+        check_head(o.pretrain_weight, model, job.pool)
     except HeadError as e:
         if e.pool not in job.scripts:
             raise
@@ -253,6 +278,9 @@ def _load(job: Job, options: Namespace) -> VisionTransformer:
         if CHECKOUT is None:
             other = f"python -m neuronpath {type(job)(e.pool).name.replace('_', '-')}"
         raise UserError(f"{e}; run {other}") from e
+    if o.preprocess == "native":
+        model.native = settled(model.native, typed, model.config.img_size)
+    return model
 
 
 def _skipped(item: Item, reason: str) -> dict:
@@ -263,16 +291,22 @@ def _share_words(part: Share) -> str:
     return f", process {part.index} of {part.count}: every {part.count}th label" if part.count > 1 else ""
 
 
-def _model_line(options: Namespace, model: VisionTransformer) -> str:
+def _model_line(options: Namespace, model: StagedModel) -> str:
     c = model.config
     line = f"model       {model_name(options)}: {c.depth} layers of {c.mlp_dim} neurons, {c.img_size} pixels"
-    if options.model_type == "auto" and c.img_size == 384:
+    if isinstance(c, AdaptedShape):
+        line += (
+            f", {c.architecture}, whose head reads {c.neuron_tokens} of {c.tokens} tokens ({c.neuron_token_indices})"
+        )
+    elif options.model_type == "auto" and c.img_size == 384:
         line += ", the file's own; the paper ran its 384-pixel files at 224 (--img_size 224)"
     return line
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, int | float | str | list | None) else str(value)
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, int | float | str | None) else str(value)
 
 
 def _git_commit() -> str | None:

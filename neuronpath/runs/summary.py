@@ -40,14 +40,14 @@ class Summary:
 
 
 class ScoreSummary(Summary):
-    """Mean scores and the smallest margins; `scores` maps record keys to names.
+    """Mean scores, in units of `unit`, and the smallest margins; `scores` maps record keys to names.
 
     `ladder`: the nodes that --quadrature auto tries in turn; α = 1 is one of each rule's, and free.
     """
 
-    def __init__(self, scores: dict[str, str], near_tie: float, ladder: Sequence[int] = ()):
+    def __init__(self, scores: dict[str, str], near_tie: float, unit: str, ladder: Sequence[int] = ()):
         super().__init__()
-        self.scores, self.ladder = scores, ladder
+        self.scores, self.unit, self.ladder = scores, unit, ladder
         self.near_tie, self.near_ties = near_tie, 0
         self.sums = dict.fromkeys(scores, 0.0)
         self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
@@ -80,7 +80,12 @@ class ScoreSummary(Summary):
         scores = " · ".join(f"{name} {self.mean(key):.4f}" for key, name in self.scores.items())
         smallest = ", ".join(f"{m:.1e} (layer {layer} of {printable(image)})" for m, layer, image in self.smallest)
         margins = f"smallest {smallest}; {self.near_ties} images below {self.near_tie:g}"
-        return [*super().lines(), ("mean JAS", scores), ("margins", margins), *self._search_lines()]
+        return [
+            *super().lines(),
+            ("mean JAS", f"{scores}, in units of {self.unit}"),
+            ("margins", margins),
+            *self._search_lines(),
+        ]
 
     def _search_lines(self) -> list[tuple[str, str]]:
         lines = []

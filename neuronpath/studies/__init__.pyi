@@ -1,4 +1,5 @@
 from .benchmark import (
+    adapted_table as adapted_table,
     compare as compare,
     influences_table as influences_table,
     rules_table as rules_table,
@@ -9,3 +10,4 @@ from .cost import CountFlops as CountFlops, block_flops as block_flops, engine_f
 from .parts import PARTS as PARTS
 from .report import markdown as markdown, run as run
 from .shortlists import shortlist_errors as shortlist_errors, shortlist_tables as shortlist_tables
+from .support import library_versions as library_versions, support_page as support_page, verdicts as verdicts

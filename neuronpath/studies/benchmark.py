@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..attribution.engine import Problem
 from ..attribution.influence import layer_influence
@@ -17,7 +17,10 @@ from ..attribution.quadrature import Quadrature
 from ..attribution.reference import plain_influence, plain_search
 from ..attribution.search import find_path
 from ..attribution.searches import Layer, Shortlist
+from ..errors import UserError, one_line
+from ..models.adapted import adapt
 from ..models.devices import seconds
+from ..models.staged import StagedModel
 from ..models.vit import VisionTransformer
 from .cost import CountFlops, block_flops, engine_flops, plain_flops
 
@@ -89,12 +92,45 @@ def rules_table(model: VisionTransformer, images: Tensor, labels: Tensor, rows: 
     }
 
 
+def adapted_table(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: Quadrature, rows: int) -> dict:
+    """The model itself, and timm's with the same weights, adapted. UserError where timm is not installed."""
+    foreign = adapt(timm_twin(model), images[:2])
+    flops = search_flops(model, quadrature)
+
+    def run(which: StagedModel) -> Contender:
+        return Contender(lambda: find_path(which, images, labels, quadrature, internal_batch_size=rows), flops)
+
+    return {"own model": run(model), "timm's, adapted": run(foreign)}
+
+
+def timm_twin(model: VisionTransformer) -> nn.Module:
+    """timm's model of the same shape and weights."""
+    try:
+        from timm.models.vision_transformer import VisionTransformer as Timm
+    except ImportError as e:
+        raise UserError(f"{one_line(e)}; pip install timm") from e
+    c = model.config
+    twin = Timm(
+        img_size=c.img_size,
+        patch_size=c.patch_size,
+        embed_dim=c.width,
+        depth=c.depth,
+        num_heads=c.num_heads,
+        mlp_ratio=c.mlp_dim / c.width,
+        num_classes=c.num_classes,
+        global_pool="token" if c.pool == "cls" else "avg",
+        weight_init="skip",
+    ).to(model.device, model.dtype)
+    twin.load_state_dict(model.state_dict())
+    return twin.eval()
+
+
 def search_flops(model: VisionTransformer, quadrature: Quadrature) -> float:
     """Operations of `find_path` for one image: useful ones (CLS head), or those that its nodes take one by one."""
     config = model.config
     if config.pool == "cls":
         return engine_flops(config, quadrature)
-    image = torch.zeros(1, 3, config.img_size, config.img_size).to(model.pos_embed)
+    image = torch.zeros(1, 3, config.img_size, config.img_size).to(model.device, model.dtype)
     target = torch.zeros(1, dtype=torch.long, device=image.device)
 
     def count(one: Quadrature) -> int:

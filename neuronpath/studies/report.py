@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from ..data.loading import load_images
+from ..errors import UserError
 from ..models.checkpoint import load, sha256
 from ..models.devices import set_precision
+from ..models.vit import VisionTransformer
 from . import searches as study
 from .parts import PARTS
 
@@ -33,6 +35,8 @@ def run(
     """
     exact = load(checkpoint, device=device, dtype=set_precision("fp64", device))
     model = load(checkpoint, device=device, dtype=set_precision("fp32", device))
+    if not isinstance(model, VisionTransformer):
+        raise UserError(f"{checkpoint}: the study counts the products of the package's own models; give a file of one")
     name = f"{checkpoint.stem}-{sha256(checkpoint)[:8]}"
     x, y = first_of_each_class(*load_images(digits / "val", model), per_class)
     every = load_images(digits / "train", model)

@@ -30,6 +30,7 @@ from ..errors import UserError
 from ..files import replace_file
 from ..models.checkpoint import load
 from ..models.devices import seconds, set_precision
+from ..models.staged import StagedModel
 from ..models.vit import VisionTransformer
 from .cost import CountFlops, block_flops
 
@@ -49,7 +50,7 @@ FINELY = 32  # candidates of a layer that are scored with many nodes
 
 
 def every_score(
-    model: VisionTransformer, images: Tensor, labels: Tensor, file: Path, *, finely: int = FINELY, at_once: int = 10
+    model: StagedModel, images: Tensor, labels: Tensor, file: Path, *, finely: int = FINELY, at_once: int = 10
 ) -> Tensor:
     """Scores of every candidate on the exhaustive search's own prefix, (n, 4, L, H).
 
@@ -72,7 +73,7 @@ def every_score(
     return found.to(images.device)
 
 
-def _every_score(model: VisionTransformer, images: Tensor, labels: Tensor, finely: int) -> Tensor:
+def _every_score(model: StagedModel, images: Tensor, labels: Tensor, finely: int) -> Tensor:
     rows = default_rows(model, images.device)
     problems = [Problem.of(model, images, labels, rule, rows) for rule in (TWO, EIGHT)]
     coarse, fine = (search_ramps(problem) for problem in problems)
@@ -180,7 +181,7 @@ def calibration(scores: Tensor) -> list[dict]:
     return rows
 
 
-def whole_paths(model: VisionTransformer, images: Tensor, labels: Tensor, scores: Tensor) -> dict:
+def whole_paths(model: StagedModel, images: Tensor, labels: Tensor, scores: Tensor) -> dict:
     """Whole paths equal to the exhaustive search's, and the mean JAS reached, scored with the same 16 nodes.
 
     The shortcut by Gauss-Radau 4, the shortlist by `TWO`, the exhaustive search as of `every_score`.
@@ -197,7 +198,7 @@ def whole_paths(model: VisionTransformer, images: Tensor, labels: Tensor, scores
 
 
 def quadratures(
-    model: VisionTransformer,
+    model: StagedModel,
     images: Tensor,
     labels: Tensor,
     *,

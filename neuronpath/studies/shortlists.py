@@ -10,6 +10,7 @@ from ..data.digits import write_images
 from ..data.loading import load_images
 from ..models.checkpoint import load, save, sha256
 from ..models.configs import CONFIGS, Config
+from ..models.staged import StagedModel
 from ..models.training import train
 from ..models.vit import VisionTransformer
 from .report import first_of_each_class
@@ -20,7 +21,7 @@ SCALES = (0.4, 0.8)  # standard deviations of random weights; from 0.8 on attent
 RANDOM = {"width": 24, "num_heads": 4, "mlp_dim": 96, "depth": 6}
 ENDINGS = {"ViT-digits": "npz", "MAE-digits": "pth"}
 
-Problem = tuple[str, VisionTransformer, Tensor, Tensor]  # a name, a model, its images and labels
+Problem = tuple[str, StagedModel, Tensor, Tensor]  # a name, a model, its images and labels
 
 
 def trained(folder: Path, name: str, seeds: int, per_class: int) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ import json
 from argparse import Namespace
 
 import pytest
-from helpers import ROOT
+from helpers import NO_SOURCES, ROOT
 from made import random_paths, write_classes
 
 from neuronpath.analysis.classes import read_classes, resolve
@@ -78,7 +78,7 @@ class TestReading:
 def test_a_recorded_path_is_followed_below_the_root_only(recorded, followed, class_records):
     args = args_file(class_records, "imgnet_all")
     args.write_text(json.dumps({**json.loads(args.read_text()), "options": {"dataset_path": recorded}}))
-    options = Namespace(results=class_records, input_prefix="imgnet_all", dataset=None, dataset_path=None)
+    options = Namespace(results=class_records, input_prefix="imgnet_all", dataset=None, dataset_path=None, **NO_SOURCES)
     resolve(options)
     assert not options.path_typed
     assert options.dataset_path == (ROOT / recorded if followed else default_dataset_path("imagefolder"))

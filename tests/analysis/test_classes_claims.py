@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import fault
+from helpers import NO_SOURCES, fault
 
 from neuronpath.analysis.classes import Classes, open_classes, read_classes, resolve
 from neuronpath.files import ROOT
@@ -33,7 +33,7 @@ def data_set(root: Path, *names: str) -> Path:
 
 def options(results: Path, **changes) -> Namespace:
     given = {"results": results, "input_prefix": "p", "dataset": None, "dataset_path": None, "method": "ja"}
-    return Namespace(**{**given, "mlp_dim": None, **changes})
+    return Namespace(**{**given, **NO_SOURCES, "mlp_dim": None, **changes})
 
 
 class TestRead:
@@ -136,7 +136,7 @@ class TestResolve:
         none = f"{tmp_path}/none: no such folder; give the folder of the records with --results"
         assert fault(resolve, options(tmp_path / "none")) == none
         write(tmp_path, settings={"model_mlp_dim": 9, "dataset": "mnist"})
-        words = "its dataset is none of imagenet1k, imagefolder, digits, cifar10, cifar100; mend it"
+        words = "its dataset is none of imagenet1k, imagefolder, digits, cifar10, cifar100, images; mend it"
         assert fault(resolve, options(tmp_path)) == f"{tmp_path}/p.args.json: {words}"
 
 
@@ -146,7 +146,7 @@ class TestOpen:
         """Records of classes 0 and 2 of three."""
         root = data_set(tmp_path / "data", "ant", "bee", "cat")
         o = options(write(tmp_path / "ja", 0, 2), dataset="imagefolder", dataset_path=root)
-        return Namespace(**vars(o), path_typed=True)
+        return Namespace(**vars(o), path_typed=True, class_names=[])
 
     def test_names_come_with_the_classes_and_those_without_records_are_warned_of(self, there):
         with pytest.warns(UserWarning, match="left out") as warned:
@@ -201,3 +201,11 @@ def test_arrays_of_paths_are_n_by_layers_by_k(tmp_path):
     found = read_classes(tmp_path, "p", "ja").paths[0]
     assert isinstance(found, np.ndarray)
     assert found.shape == (2, 3, 2)
+
+
+def test_names_that_came_with_the_weights_stand_before_the_data_sets(tmp_path):
+    for bad, names in ((None, []), (["x", "y"], ["x", "y"])):
+        write(tmp_path, settings={"dataset": "digits", "model_mlp_dim": 9}, class_names=bad)
+        o = options(tmp_path)
+        resolve(o)
+        assert o.class_names == names

@@ -1,11 +1,12 @@
 """Similarity checked against what a model confuses."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers import COUNTS
+from helpers import COUNTS, random_model, tiny_config
 from made import random_paths, write_classes
 from scipy.stats import spearmanr
 
@@ -16,6 +17,8 @@ from neuronpath.data.images import open_dataset
 from neuronpath.data.preprocessing import preprocessing
 from neuronpath.errors import UserError
 from neuronpath.files import Item
+from neuronpath.models.checkpoint import sha256
+from neuronpath.pixels import Preprocessing
 
 IMAGES = {label: [f"class{label}/{i:02d}.png" for i in range(n)] for label, n in enumerate(COUNTS)}
 
@@ -39,13 +42,47 @@ def test_images_are_preprocessed_as_the_records_say(
     options = ["--results", folder, "--dataset_path", image_folder, "--pretrain_weight", checkpoint]
     similar("pair-sim", *options, *(["--preprocess", typed] if typed else [])).expect()
     model, source = neuronpath.load(checkpoint), open_dataset("imagefolder", image_folder, 4)
-    transform = preprocessing(used, model.config, "imagefolder")
+    transform = preprocessing(used, model.config, "imagefolder", model.native)
+    assert_confused(tmp_path, model, source, transform)
+
+
+def assert_confused(tmp_path, model, source, transform) -> None:
+    """What pair-sim wrote is the soft confusion of the model on the images so prepared."""
     means = []
     for label, images in IMAGES.items():
         x = torch.stack([transform(source.rgb(Item(image, label))) for image in images])
         means.append(model(x).softmax(-1).numpy().mean(0))
     means = np.array(means)
     np.testing.assert_allclose(np.load(tmp_path / "out/confusion.npy"), (means + means.T) / 2, rtol=1e-4)
+
+
+NATIVE = Preprocessing(11, 9, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "box")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_a_file_does_not_tell_is_as_in_records_of_the_same_weights(image_folder, tmp_path, similar, same):
+    file, told = tmp_path / "bare.pth", {"num_heads": 4, "pool": "mean", "activation": "quick-gelu"}
+    torch.save(random_model(tiny_config(), dtype=torch.float32).state_dict(), file)
+    settings = {"model_img_size": 9, "model_num_heads": 4, "model_norm_first": True, "model_activation": "quick-gelu"}
+    settings |= {"preprocess": "native"} | {f"preprocess_{name}": value for name, value in NATIVE.to_dict().items()}
+    settings["checkpoint_sha256"] = sha256(file) if same else "0" * 64
+    paths = {label: random_paths(len(images), seed=label) for label, images in IMAGES.items()}
+    folder = write_classes(tmp_path / "ja", paths, **settings)
+    typed = [] if same else ["--num_heads", 4, "--pool", "mean", "--activation", "quick-gelu"]
+    options = ["--results", folder, "--dataset_path", image_folder, "--pretrain_weight", file, *typed]
+    similar("pair-sim", *options).expect()
+    model, source = neuronpath.load(file, **told), open_dataset("imagefolder", image_folder, 4)
+    transform = preprocessing("native", model.config, native=NATIVE)
+    assert_confused(tmp_path, model, source, transform)
+    if not same:
+        assert "--num_heads" in similar("pair-sim", *options[: -len(typed)]).fault
+    other = similar("pair-sim", *options, "--mean", "0,0,0").expect()
+    assert other.code == 0
+    assert_confused(
+        tmp_path, model, source, preprocessing("native", model.config, native=replace(NATIVE, mean=(0.0,) * 3))
+    )
+    write_classes(tmp_path / "ja", {}, **settings | {"preprocess_std": "x"})
+    assert "preprocess_std of the records cannot be 'x'" in similar("pair-sim", *options).fault
 
 
 def test_means_over_images_symmetrised_in_ascending_label():

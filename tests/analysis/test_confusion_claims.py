@@ -6,7 +6,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
-from helpers import random_model, tiny_config
+from helpers import NO_SOURCES, random_model, tiny_config
 from scipy.stats import spearmanr
 
 from neuronpath.analysis.classes import Classes
@@ -16,6 +16,7 @@ from neuronpath.data.preprocessing import preprocessing
 from neuronpath.errors import UserError
 from neuronpath.files import Item
 from neuronpath.models.checkpoint import load, save, sha256
+from neuronpath.pixels import PARTS
 
 PATH = np.zeros((1, 6, 1), int)
 
@@ -25,9 +26,18 @@ def of_images(images: dict[int, list]) -> Classes:
 
 
 def given(checkpoint, folder, **changes) -> Namespace:
-    options = {"pretrain_weight": checkpoint, "model_type": "auto", "img_size": None, "num_heads": None}
+    options = {
+        "pretrain_weight": checkpoint,
+        "model_type": "auto",
+        "img_size": None,
+        "num_heads": None,
+        "classifier": None,
+        "pool": None,
+        "activation": None,
+        **dict.fromkeys(PARTS),
+    }
     options |= {"no_cuda": False, "device": "cpu", "preprocess": None, "batch_size": 3}
-    return Namespace(**{**options, "dataset": "imagefolder", "dataset_path": folder, **changes})
+    return Namespace(**{**options, **NO_SOURCES, "dataset": "imagefolder", "dataset_path": folder, **changes})
 
 
 def test_confusion_is_of_the_classes_there_are_and_symmetric():

@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+from helpers import NO_SOURCES
 from PIL import Image
 
 from neuronpath.analysis.classes import Classes
@@ -20,7 +21,14 @@ def classes(*labels: int, names=("class0", "class1", "class2", "class3")) -> Cla
 
 @pytest.mark.parametrize(("count", "copied"), [(None, {0: 3, 3: 5}), (1, {0: 1, 3: 1}), (4, {0: 3, 3: 4})])
 def test_the_first_images_of_each_class_whether_recorded_or_not(image_folder, tmp_path, count, copied):
-    o = Namespace(dataset="imagefolder", dataset_path=image_folder, output_dir=tmp_path / "out", count=count)
+    o = Namespace(
+        dataset="imagefolder",
+        dataset_path=image_folder,
+        output_dir=tmp_path / "out",
+        count=count,
+        class_names=[],
+        **NO_SOURCES,
+    )
     found = export_classes(o, classes(0, 3))
     assert found == [(tmp_path / f"out/{label}_class{label}", n) for label, n in copied.items()]
     for label, n in copied.items():
@@ -34,7 +42,7 @@ def test_the_first_images_of_each_class_whether_recorded_or_not(image_folder, tm
 @pytest.mark.parametrize("inside", [".", "new", "class1"])
 def test_no_folder_within_the_data_set(image_folder, inside):
     out = image_folder / inside
-    o = Namespace(dataset="imagefolder", dataset_path=image_folder, output_dir=out, count=1)
+    o = Namespace(dataset="imagefolder", dataset_path=image_folder, output_dir=out, count=1, **NO_SOURCES)
     with pytest.raises(UserError) as e:
         export_classes(o, classes(0))
     assert str(e.value) == f"{out}: within the data set, where it would become a class; choose another"

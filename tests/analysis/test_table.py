@@ -204,11 +204,15 @@ class TestTable:
         folders.scores("b", n=5, settings={**SETTINGS, "model_img_size": 384, "preprocess": "native"})
         folders.edits("b", n=2)
         folders.scores("c", settings=None)
+        folders.scores("d", settings={**SETTINGS, "objective": "logit"})
         found = folders.table()
         assert found["models"]["a"] == {
-            "quadrature": "gauss-legendre", "steps": 4, "img_size": 224, "preprocess": "paper",
+            "quadrature": "gauss-legendre", "steps": 4, "objective": "probability", "img_size": 224,
+            "preprocess": "paper",
         }  # fmt: skip
-        a, b, c = markdown(found).splitlines()[:3]
+        a, b, c, d = markdown(found).splitlines()[:4]
+        assert d.startswith("d: quadrature right, m = 20, F = logit, 224 pixels")
+        assert "F =" not in a + b + c
         assert a.startswith("a: ")
         assert all(word in a for word in ("gauss-legendre", "m = 4", "224 pixels", "paper preprocessing", "n = 6"))
         assert all(word in b for word in ("b: ", "right", "m = 20", "384 pixels", "native", "n = 4 to 10"))

@@ -146,6 +146,7 @@ def test_entries_hold_value_interval_counts_and_the_papers_figure(root):
     assert found["models"]["ViT-B_16"] == {
         "quadrature": "right",
         "steps": 20,
+        "objective": "probability",
         "img_size": 224,
         "preprocess": "paper",
     }

@@ -48,7 +48,9 @@ def test_somebody_is_in_doubt_and_somebody_is_not():
     assert 0 < found.sum() < IMAGES
 
 
-@pytest.mark.parametrize("options", [{}, {"k": 3}, {"search": "shortlist"}, {"search": "exhaustive"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"k": 3}, {"search": "shortlist", "objective": "logit"}, {"search": "exhaustive"}]
+)
 @pytest.mark.parametrize("pool", KINDS)
 def test_every_image_gets_the_rule_that_it_needs(pool, options):
     arguments, tried = make(pool), adaptive.NODES[options.get("search", "layer")]

@@ -8,6 +8,7 @@ from helpers import KINDS, problem, tiny_config
 from neuronpath import Quadrature, Shortlist, find_path, score_path
 from neuronpath.attribution.candidates import STOPPED, Frontier, shortlist
 from neuronpath.attribution.engine import Problem, ReverseRamp, search_ramps
+from neuronpath.attribution.objectives import OBJECTIVES
 from neuronpath.attribution.rows import node_groups
 from neuronpath.errors import NonFiniteError
 
@@ -17,6 +18,13 @@ CONFIGS = {
     "mean-1": tiny_config("mean-1", depth=4),
     "one-layer": tiny_config("mean", depth=1),
 }
+
+
+SMALL = {kind: tiny_config(kind, depth=3, mlp_dim=9) for kind in ("cls", "mean")}
+CASES = [
+    *((config, k, "probability") for config in CONFIGS.values() for k in (1, 3)),
+    *((config, k, objective) for config in SMALL.values() for k in (1, 3) for objective in ("logit", "sigmoid")),
+]
 
 
 RULE, M = "gauss-legendre", 3
@@ -33,29 +41,32 @@ def assert_same(found, expected) -> None:
     torch.testing.assert_close(found.margin, expected.margin, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("name", CONFIGS)
-def test_exhaustive_equals_a_literal_algorithm_1(name, k):
-    model, images, labels = make(name)
-    found = find_path(model, images, labels, Quadrature(RULE, M), k, search="exhaustive")
+@pytest.mark.parametrize(("config", "k", "objective"), CASES)
+def test_exhaustive_equals_a_literal_algorithm_1(config, k, objective):
+    model, images, labels = problem(config, IMAGES)
+    defined = {"rule": RULE, "m": M, "objective": objective}
+    found = find_path(model, images, labels, Quadrature(RULE, M), k, search="exhaustive", objective=objective)
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        path, margin, scores = oracle.exact_search(model, image, label, rule=RULE, m=M, K=k)
+        path, margin, scores = oracle.exact_search(model, image, label, K=k, **defined)
         assert min(margin) > 1e-7, "the model has no near-ties"
         assert found.path[i].tolist() == path
         assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-8, abs=1e-10)
-        N = 1 if name in ("cls", "mean-1") else 9
-        assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, rule=RULE, m=M), rel=1e-9)
+        N = model.num_neuron_tokens
+        assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, **defined), rel=1e-9)
         if k == 1:  # the winner's score in the last layer is the path's
             assert max(scores[-1]) == pytest.approx(N * found.score[i].item(), rel=1e-9)
     assert found.search_rank is None
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_scores_of_all_candidates_equal_the_oracle(name):
+@pytest.mark.parametrize(
+    ("name", "objective"), [*((kind, "probability") for kind in KINDS), ("cls", "logit"), ("mean", "sigmoid")]
+)
+def test_scores_of_all_candidates_equal_the_oracle(name, objective):
     """Of a layer in the middle, with a path of two neurons per layer before it that no search would find."""
     model, images, labels = make(name)
     H, rest = model.config.mlp_dim, model.config.depth - 1
-    set_up = Problem.of(model, images, labels, Quadrature(RULE, M), 1000)
+    set_up = Problem.of(model, images, labels, Quadrature(RULE, M), 1000, objective=OBJECTIVES[objective])
+    defined = {"rule": RULE, "m": M, "objective": objective}
     path, hidden = torch.tensor([[3, 11], [27, 0], [8, 9]])[:rest], set_up.plain.hidden
     reverse = [ReverseRamp(set_up, *part) for part in node_groups(set_up.quadrature, 99, set_up.plain.logits)]
     for ramps in (search_ramps(set_up), reverse):
@@ -70,7 +81,7 @@ def test_scores_of_all_candidates_equal_the_oracle(name):
         frontier = Frontier(ramps, rest, S, hidden[rest], 1, 50)
         for i, image in enumerate(images):
             found = frontier.exact_scores(torch.full((H,), i), torch.arange(H))[0]
-            expected = oracle.exact_scores(model, image, labels[i].item(), path.tolist(), rule=RULE, m=M)
+            expected = oracle.exact_scores(model, image, labels[i].item(), path.tolist(), **defined)
             assert found.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
@@ -90,12 +101,12 @@ def test_results_do_not_depend_on_how_candidates_are_batched(name, search):
         assert torch.equal(single.path[0], expected.path[i])
 
 
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_shortlist_of_all_is_exhaustive(name, k):
-    model, images, labels = make(name)
-    exact = find_path(model, images, labels, Quadrature(RULE, M), k, search="exhaustive")
-    found = find_path(model, images, labels, Quadrature(RULE, M), k, search=Shortlist(64, 1e9))  # never met
+@pytest.mark.parametrize(("config", "k", "objective"), CASES)
+def test_a_shortlist_of_all_is_exhaustive(config, k, objective):
+    model, images, labels = problem(config, IMAGES)
+    given = (model, images, labels, Quadrature(RULE, M), k)
+    exact = find_path(*given, search="exhaustive", objective=objective)
+    found = find_path(*given, search=Shortlist(64, 1e9), objective=objective)  # never met
     assert_same(found, exact)
     assert (found.search_stopped == STOPPED.index("all")).all()
     assert (found.search_scored == model.config.mlp_dim).all()

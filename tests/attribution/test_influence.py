@@ -1,5 +1,7 @@
 """Influence Pattern against the literal layer-by-layer overwriting, and its cost."""
 
+from itertools import product
+
 import oracle
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from neuronpath import Quadrature, influence_path
 from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.influence import layer_influence
+from neuronpath.attribution.objectives import OBJECTIVES
 from neuronpath.attribution.quadrature import RULES
 from neuronpath.attribution.reference import plain_influence
 from neuronpath.studies.cost import CountFlops, block_flops
@@ -26,16 +29,22 @@ def make(name: str):
     return problem(CONFIGS[name], IMAGES, seed=3)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", CONFIGS)
-def test_gradients_choices_and_scores_equal_the_oracle(name, rule):
+CASES = [
+    *product(CONFIGS, RULES, ["probability"]),
+    *product(["cls", "mean"], ["left", "gauss-radau"], ["logit", "sigmoid"]),
+]
+
+
+@pytest.mark.parametrize(("name", "rule", "objective"), CASES)
+def test_gradients_choices_and_scores_equal_the_oracle(name, rule, objective):
     model, images, labels = make(name)
-    m = 3
-    found = influence_path(model, images, labels, Quadrature(rule, m), internal_batch_size=7)
-    gradients = layer_influence(Problem.of(model, images, labels, Quadrature(rule, m), 7), images)
-    plain = plain_influence(model, images, labels, Quadrature(rule, m))
+    m, given = 3, {"objective": objective}
+    found = influence_path(model, images, labels, Quadrature(rule, m), internal_batch_size=7, **given)
+    of = Problem.of(model, images, labels, Quadrature(rule, m), 7, objective=OBJECTIVES[objective])
+    gradients = layer_influence(of, images)
+    plain = plain_influence(model, images, labels, Quadrature(rule, m), **given)
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        expected = oracle.influence(model, image, label, rule, m)
+        expected = oracle.influence(model, image, label, rule, m, objective)
         for layer, influence in enumerate(expected):
             torch.testing.assert_close(gradients[layer][i], influence, rtol=1e-9, atol=1e-15)
             torch.testing.assert_close(plain[layer][i], influence, rtol=1e-9, atol=1e-15)
@@ -44,7 +53,8 @@ def test_gradients_choices_and_scores_equal_the_oracle(name, rule):
         ranked = [sorted(g.tolist(), reverse=True) for g in expected]
         margins = [(first - second) / max(map(abs, (first, last))) for first, second, *_, last in ranked]
         assert found.margin[i].tolist() == pytest.approx(margins, rel=1e-8, abs=1e-12)
-        assert found.score[i].item() == pytest.approx(oracle.jas(model, image, label, path, rule=rule, m=m), rel=1e-9)
+        score = oracle.jas(model, image, label, path, rule=rule, m=m, **given)
+        assert found.score[i].item() == pytest.approx(score, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", KINDS)

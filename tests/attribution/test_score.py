@@ -8,33 +8,36 @@ from helpers import KINDS, SHAPES, problem, random_model, tiny_config
 from neuronpath import Quadrature, activation_path, find_path, score_path
 
 
+@pytest.mark.parametrize("objective", oracle.OBJECTIVES)
 @pytest.mark.parametrize("layers", [1, 2, 6])
 @pytest.mark.parametrize("name", KINDS)
-def test_score_of_any_path_equals_the_oracle(name, layers):
+def test_score_of_any_path_equals_the_oracle(name, layers, objective):
     model, images, labels = problem(SHAPES[name])
     generator = torch.Generator().manual_seed(2)
     path = torch.stack([torch.randperm(28, generator=generator)[:2] for _ in range(len(images) * layers)])
     path = path.view(len(images), layers, 2)
-    scores = score_path(model, images, labels, path, Quadrature("midpoint", 3), internal_batch_size=4)
+    rule = Quadrature("midpoint", 3)
+    scores = score_path(model, images, labels, path, rule, objective=objective, internal_batch_size=4)
     expected = [
-        oracle.jas(model, x, y, p.tolist(), rule="midpoint", m=3)
+        oracle.jas(model, x, y, p.tolist(), rule="midpoint", m=3, objective=objective)
         for x, y, p in zip(images, labels.tolist(), path, strict=True)
     ]
     assert scores.tolist() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("objective", oracle.OBJECTIVES)
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("neuron", [0, 17, 27])
-def test_one_neuron_alone_scores_the_probability_it_adds(name, neuron):
+def test_one_neuron_alone_scores_what_it_adds_to_f(name, neuron, objective):
     """|P| = 1: JAS is a path integral, F(w̄) - F(0) (divided by N as every reported score)."""
     model, images, labels = problem(SHAPES[name])
     path = torch.full((len(images), 1, 1), neuron)
-    scores = score_path(model, images, labels, path, Quadrature("gauss-legendre", 40))
+    scores = score_path(model, images, labels, path, Quadrature("gauss-legendre", 40), objective=objective)
     for image, label, score in zip(images, labels.tolist(), scores.tolist(), strict=True):
-        probabilities, hidden = oracle.forward(model, image)
+        F, hidden = oracle.forward(model, image, objective=objective)
         without = hidden[0].clone()
         without[:, neuron] = 0
-        added = probabilities[label] - oracle.forward(model, image, [without])[0][label]
+        added = F[label] - oracle.forward(model, image, [without], objective=objective)[0][label]
         assert score * len(without) == pytest.approx(added.item(), rel=1e-7, abs=1e-10)
 
 

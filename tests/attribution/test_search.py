@@ -1,5 +1,7 @@
 """Algorithm 1 as released, against the literal oracle, and what must not change its results."""
 
+from itertools import product
+
 import oracle
 import pytest
 import torch
@@ -10,19 +12,23 @@ from neuronpath.attribution.quadrature import RULES
 from neuronpath.attribution.reference import plain_search
 from neuronpath.errors import NonFiniteError
 
+CASES = [
+    *product(SHAPES, RULES, [1, 2, 3, 5], ["probability"]),
+    *product(["cls", "mean"], ["midpoint", "gauss-radau"], [1, 3], ["logit", "sigmoid"]),
+]
 
-@pytest.mark.parametrize("k", [1, 2, 3, 5])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", SHAPES)
-def test_search_and_scores_equal_the_oracle(name, rule, k):
+
+@pytest.mark.parametrize(("name", "rule", "k", "objective"), CASES)
+def test_search_and_scores_equal_the_oracle(name, rule, k, objective):
     model, images, labels = problem(SHAPES[name])
     m, reached = 4, []
-    found = find_path(model, images, labels, Quadrature(rule, m), k)
-    plain = plain_search(model, images, labels, Quadrature(rule, m), k)
+    found = find_path(model, images, labels, Quadrature(rule, m), k, objective=objective)
+    plain = plain_search(model, images, labels, Quadrature(rule, m), k, objective=objective)
+    defined = {"rule": rule, "m": m, "objective": objective}
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        path, margin = oracle.search(model, image, label, rule=rule, m=m, K=k)
+        path, margin = oracle.search(model, image, label, K=k, **defined)
         base = oracle.activation_path(model, image, k)
-        score, base_score = (oracle.jas(model, image, label, p, rule=rule, m=m) for p in (path, base))
+        score, base_score = (oracle.jas(model, image, label, p, **defined) for p in (path, base))
         assert found.path[i].tolist() == plain["ja"][i].tolist() == path
         assert found.base_path[i].tolist() == plain["base"][i].tolist() == base
         assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-9, abs=1e-12)

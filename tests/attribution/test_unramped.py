@@ -24,33 +24,47 @@ def random_path(model, k: int):
     return torch.rand(IMAGES, model.config.depth, model.config.mlp_dim, generator=generator).argsort(-1)[..., :k]
 
 
+PAPER_F = [(4, "probability")]
+OTHERS = [(2, "logit"), (2, "sigmoid")]  # layers, objective
+
+
 @pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("rule", [RADAU2, RADAU3, ONE], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_exhaustive_equals_a_literal_algorithm_1(kind, rule, k):
-    model, images, labels = make(kind)
-    found = find_path(model, images[:2], labels[:2], rule, k, search="exhaustive")
+@pytest.mark.parametrize(
+    ("kind", "rule", "depth", "objective"),
+    [
+        (kind, rule, *of)
+        for rules, ofs in (((RADAU2, RADAU3, ONE), PAPER_F), ((RADAU2, ONE), OTHERS))
+        for kind in KINDS
+        for rule in rules
+        for of in ofs
+    ],
+    ids=str,
+)
+def test_exhaustive_equals_a_literal_algorithm_1(kind, rule, depth, objective, k):
+    model, images, labels = make(kind, depth)
+    found = find_path(model, images[:2], labels[:2], rule, k, search="exhaustive", objective=objective)
+    defined = {"rule": rule.rule, "m": rule.steps, "K": k, "objective": objective}
     for i in range(2):
-        path, margin, _ = oracle.exact_search(model, images[i], labels[i].item(), rule=rule.rule, m=rule.steps, K=k)
+        path, margin, _ = oracle.exact_search(model, images[i], labels[i].item(), **defined)
         assert min(margin) > 1e-7, "the model has no near-ties"
         assert found.path[i].tolist() == path
         assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-8, abs=1e-10)
 
 
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(("depth", "objective"), [*PAPER_F, *OTHERS])
 @pytest.mark.parametrize("rule", [RADAU2, RADAU3, ONE, Quadrature("right", 5)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_shortcut_and_all_scores_equal_the_oracle(kind, rule, k):
-    model, images, labels = make(kind)
-    found = find_path(model, images, labels, rule, k)
+def test_the_shortcut_and_all_scores_equal_the_oracle(kind, rule, depth, objective, k):
+    model, images, labels = make(kind, depth)
+    found = find_path(model, images, labels, rule, k, objective=objective)
+    defined = {"rule": rule.rule, "m": rule.steps, "objective": objective}
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        path, margin = oracle.search(model, image, label, rule=rule.rule, m=rule.steps, K=k)
+        path, margin = oracle.search(model, image, label, K=k, **defined)
         assert found.path[i].tolist() == path
         assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-8, abs=1e-10)
         for mine, score in ((path, found.score[i]), (found.base_path[i].tolist(), found.base_score[i])):
-            assert score.item() == pytest.approx(
-                oracle.jas(model, image, label, mine, rule=rule.rule, m=rule.steps), rel=1e-9
-            )
+            assert score.item() == pytest.approx(oracle.jas(model, image, label, mine, **defined), rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from helpers import run_job
+from helpers import NO_SOURCES, run_job
 
 from neuronpath.cli import options as opt
 from neuronpath.runs.extraction import JointAttribution
@@ -63,7 +63,7 @@ def test_help_names_every_option():
     text = run_job(JointAttribution, "--help").expect().stdout
     options = "dataset dataset_path output_dir output_prefix model_type pretrain_weight img_size preprocess target"
     options += " batch_size internal_batch_size ig_total_step quadrature search labels images_per_class device"
-    options += " shortlist_max"
+    options += " shortlist_max truth class_map images"
     options += " no_cuda precision num_workers seed on_bad_image overwrite"
     assert all(f"--{option} " in text for option in options.split())
 
@@ -72,6 +72,6 @@ def test_every_process_is_given_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    options = Namespace(dataset="digits", dataset_path=None, shard=(0, 1), device="cuda", no_cuda=False)
+    options = Namespace(dataset="digits", dataset_path=None, shard=(0, 1), device="cuda", no_cuda=False, **NO_SOURCES)
     options.precision = "fp32"
     assert opt.settle(options).device == torch.device("cuda", 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import NO_SOURCES, ROOT
 
 from neuronpath.cli import options as opt
 from neuronpath.cli.parsing import Parser
@@ -52,14 +52,22 @@ class TestDefaults:
         assert vars(job_parser().parse_args(["--pretrain_weight", "a.npz"])) == {
             "dataset": "imagenet1k",
             "dataset_path": None,
+            **NO_SOURCES,
             "labels": None,
             "images_per_class": None,
             "preprocess": "paper",
+            "mean": None,
+            "std": None,
+            "crop_pct": None,
+            "interpolation": None,
             "on_bad_image": "fail",
             "num_workers": 2,
             "pretrain_weight": Path("a.npz"),
             "model_type": "auto",
             "num_heads": None,
+            "pool": None,
+            "activation": None,
+            "classifier": None,
             "img_size": None,
             "device": "auto",
             "no_cuda": False,
@@ -83,12 +91,20 @@ class TestDefaults:
             "mlp_dim": None,
             "dataset": None,
             "dataset_path": None,
+            **NO_SOURCES,
             "output_dir": ROOT / "results/demo/similarity",
             "pretrain_weight": None,
             "model_type": "auto",
             "num_heads": None,
+            "pool": None,
+            "activation": None,
+            "classifier": None,
             "img_size": None,
             "preprocess": None,
+            "mean": None,
+            "std": None,
+            "crop_pct": None,
+            "interpolation": None,
             "batch_size": 10,
             "device": "auto",
             "no_cuda": False,
@@ -116,6 +132,9 @@ NUMBERS = {
 CHOICES = {
     "dataset": DATASETS,
     "preprocess": ("paper", "native"),
+    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+    "pool": ("cls", "mean"),
+    "activation": ("gelu", "gelu-tanh", "quick-gelu"),
     "on_bad_image": ("fail", "skip"),
     "precision": ("fp32", "fp64", "tf32", "bf16"),
     "model_type": ("auto", *VITS),
@@ -123,13 +142,28 @@ CHOICES = {
 TYPED = {
     "labels": ("3,1-2", [1, 2, 3]),
     "dataset_path": ("a", Path("a")),
+    "truth": ("a", Path("a")),
+    "class_map": ("a", Path("a")),
+    "images": ("a", [Path("a")]),
     "output_dir": ("a", Path("a")),
     "shard": ("1/3", (1, 3)),
+    "mean": ("0.5,-1,2e-1", [0.5, -1.0, 0.2]),
+    "std": ("0.1,0.2,0.3", [0.1, 0.2, 0.3]),
+    "crop_pct": ("0.875", 0.875),
     "device": ("cuda:1", "cuda:1"),
     "output_prefix": ("x", "x"),
     "input_prefix": ("x", "x"),
 }
-BAD = {"labels": "x", "shard": "3/3", "device": "gpu", "output_prefix": "a/b", "input_prefix": "a/b"}
+BAD = {
+    "mean": "1,2",
+    "std": "0.1,0.1,-1",
+    "crop_pct": "1.5",
+    "labels": "x",
+    "shard": "3/3",
+    "device": "gpu",
+    "output_prefix": "a/b",
+    "input_prefix": "a/b",
+}
 
 
 class TestValues:
@@ -179,7 +213,7 @@ class TestValues:
             with pytest.raises(UserError, match=f"--{name}: must be"):
                 self.value(name, BAD[name])
 
-    @pytest.mark.parametrize("name", ["results", "output_dir", "dataset_path", "pretrain_weight"])
+    @pytest.mark.parametrize("name", ["results", "output_dir", "dataset_path", "truth", "class_map", "pretrain_weight"])
     def test_paths_of_what_reads_records(self, name):
         assert self.value(name, "a", records_parser()) == Path("a")
 
@@ -203,7 +237,7 @@ class TestSettling:
     @staticmethod
     def settled(**changes) -> Namespace:
         given = {"dataset": "digits", "dataset_path": None, "shard": (0, 1), "device": "auto", "no_cuda": False}
-        return opt.settle(Namespace(**{**given, "precision": "fp32", **changes}))
+        return opt.settle(Namespace(**{**given, **NO_SOURCES, "precision": "fp32", **changes}))
 
     @pytest.mark.parametrize(
         ("changes", "device"),

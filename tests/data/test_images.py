@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from helpers import COUNTS, NUM_CLASSES, Payload
 from PIL import Image
-from timm.data import ImageNetInfo
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from neuronpath.data.images import DECODING_ERRORS, ImageSet, open_dataset, open_folder, synset_fault
+from neuronpath.data.images import DECODING_ERRORS, open_dataset, open_folder
 from neuronpath.data.loading import batches
 from neuronpath.errors import UserError
 from neuronpath.files import Item
@@ -51,7 +50,7 @@ class TestIdentity:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (4, 4)).save(tmp_path / name)
         (tmp_path / "a" / "notes.txt").write_text("no image")
-        source = open_dataset("imagenet1k", tmp_path, 2)
+        source = open_dataset("imagefolder", tmp_path, 2)
         assert sorted(item.image for item in source.items) == sorted(names)
         (batch,) = batches(source, source.items, ToTensor())
         assert batch.items == source.items
@@ -231,15 +230,6 @@ class TestCifar:
         with pytest.raises(UserError, match=name):
             open_dataset(name, tmp_path, 10)
         assert not canary.exists()
-
-
-SYNSETS = ImageNetInfo("imagenet-1k").label_names()
-
-
-class TestSynsets:
-    def test_stored_digest_is_of_the_synsets_in_label_order(self):
-        assert synset_fault(ImageSet(Path(), SYNSETS, [])) == ""
-        assert synset_fault(ImageSet(Path(), SYNSETS[::-1], [])) != ""
 
 
 @pytest.mark.parametrize("name", ["0.png", "0.PNG", "0.JPEG"])

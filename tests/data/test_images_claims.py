@@ -10,7 +10,7 @@ from sklearn.utils import Bunch
 from torchvision import datasets
 
 from neuronpath.data.digits import write_images
-from neuronpath.data.images import CIFAR, ImageSet, open_dataset, open_folder, synset_fault, to_rgb
+from neuronpath.data.images import CIFAR, ImageSet, open_dataset, open_folder, to_rgb
 from neuronpath.files import Item
 
 ENDINGS = ".jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp"
@@ -86,17 +86,6 @@ class TestOpening:
         assert [str(w.message) for w in caught] == [
             f"{tmp_path}: its class folders are numbered, but labels follow the alphabet: {said}"
         ]
-
-    def test_synsets(self):
-        root = Path("val")
-        said = "are not ImageNet's 1000, n01440764 to n15075141; "
-        said += "mend their names, or use --dataset imagefolder for other data"
-        found = synset_fault(ImageSet(root, ["n00000001", "dog", "x"], []))
-        assert found == f"val: its 3 class folders ('dog' is no synset) {said}"
-        found = synset_fault(ImageSet(root, ["n00000001", "n00000002"], []))
-        assert found == f"val: its 2 class folders (all are synsets, n00000001 to n00000002) {said}"
-        assert "'n000000012' is no synset" in synset_fault(ImageSet(root, ["n000000012"], []))
-        assert "no synset" in synset_fault(ImageSet(root, ["a\udcff"], []))
 
 
 class TestSelection:

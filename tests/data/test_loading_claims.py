@@ -14,10 +14,13 @@ from PIL import Image
 from neuronpath.data.images import ImageSet, open_folder
 from neuronpath.data.loading import Batch, batches, load_images
 from neuronpath.data.names import class_names, find_label, listing, safe_name
-from neuronpath.data.preprocessing import HALF, IMAGENET, paper_half, preprocessing
+from neuronpath.data.preprocessing import paper_half, preprocessing
 from neuronpath.errors import UserError
 from neuronpath.files import DATASETS, Item
 from neuronpath.interrupts import as_keyboard_interrupt
+from neuronpath.pixels import HALF, IMAGENET, google, mae
+
+NATIVE = {"cls": google, "mean": mae}
 
 
 class TestBatches:
@@ -107,7 +110,7 @@ class TestOwnImages:
         return image_folder.parent
 
     def expected(self, model, *files: Path, kind: str = "paper") -> torch.Tensor:
-        transform = preprocessing(kind, model.config)
+        transform = preprocessing(kind, model.config, native=model.native)
         return torch.stack([transform(Image.open(file)) for file in files]).to(model.dtype)
 
     def test_class_folders_tell_the_targets(self, image_folder, model):
@@ -131,6 +134,9 @@ class TestOwnImages:
             assert targets.tolist() == [-1] * len(files)
 
     def test_preprocessing_is_chosen(self, flat, model):
+        with pytest.raises(UserError, match="--preprocess native: nothing tells how the images were prepared"):
+            load_images(flat / "b.png", model, "native")
+        model.native = google(9)
         native, _ = load_images(flat / "b.png", model, "native")
         assert torch.equal(native, self.expected(model, flat / "b.png", kind="native"))
         assert not torch.equal(native, load_images(flat / "b.png", model)[0])
@@ -174,7 +180,7 @@ class TestPreprocessing:
         ],
     )
     def test_white_and_black(self, kind, pool, dataset, half):
-        transform = preprocessing(kind, tiny_config(pool), dataset)
+        transform = preprocessing(kind, tiny_config(pool), dataset, NATIVE[pool](9))
         for grey in (0, 255):
             found = transform(Image.new("RGB", (20, 30), (grey,) * 3))
             expected = [(grey / 255 - m) / s for m, s in zip(*(HALF if half else IMAGENET), strict=True)]
@@ -186,10 +192,10 @@ class TestPreprocessing:
     def test_the_short_side_of_native_images(self, pool, size, short):
         """A white bar at one edge of a long image shows how much the crop leaves out."""
         pixels = np.zeros((100, 400, 3), np.uint8)
-        found = preprocessing("native", tiny_config(pool, img_size=size))(Image.fromarray(pixels))
+        found = preprocessing("native", tiny_config(img_size=size), native=NATIVE[pool](size))(Image.fromarray(pixels))
         assert found.shape == (3, size, size)
         columns = np.broadcast_to(np.arange(short, dtype=np.uint8)[:, None, None], (short, short, 3))
-        found = preprocessing("native", tiny_config(pool, img_size=size))(
+        found = preprocessing("native", tiny_config(img_size=size), native=NATIVE[pool](size))(
             Image.fromarray(np.ascontiguousarray(columns))
         )
         mean, deviation = (0.5, 0.5) if pool == "cls" else (IMAGENET[0][0], IMAGENET[1][0])

@@ -35,6 +35,13 @@ def figure(tmp_path):
     return plot_paths(RECORDS, ImageSet(tmp_path, ["a"], items[::-1]), H, "quadrature right, m = 20")
 
 
+def test_scores_are_in_the_unit_that_is_given(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "x.png")
+    record = RECORDS[0] | {"image": "x.png"}
+    figure = plot_paths([record], ImageSet(tmp_path, ["a"], [Item("x.png", 0)]), H, "rule", "logits")
+    assert figure.axes[2].get_xlabel() == "in units of logits"
+
+
 def test_a_row_has_the_image_its_paths_and_their_scores(figure):
     axes = np.array(figure.axes).reshape(2, 3)
     for i, ((picture, path, score), record) in enumerate(zip(axes, RECORDS, strict=True)):

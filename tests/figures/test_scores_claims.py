@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 from scipy.stats import gaussian_kde
 
 from neuronpath.analysis.results import Results
+from neuronpath.errors import UserError
 from neuronpath.figures.scores import class_scores, score_distributions
 
 BLUE, GREEN, ORANGE = "#0072B2", "#009E73", "#D55E00"  # Neuron Path, Influence Pattern, Activation
@@ -47,6 +48,25 @@ ABOUT = (
     r"JAS(P) = (1/N) $\Sigma_t$ S[t]·G[t], of the probability of the target class; n = 5 to 6 images per model and "
     "method. The axis is linear near 0 and logarithmic beyond."
 )
+
+
+@pytest.mark.parametrize("draw", [score_distributions, class_scores])
+def test_units_are_those_of_f(tmp_path, draw):
+    write_model(tmp_path, "a", quadrature="right", ig_total_step=20, objective="logit")
+    write_model(tmp_path, "b", quadrature="right", ig_total_step=20)
+    figure = draw(results(tmp_path), ["a"])
+    assert figure.axes[0].get_ylabel() == "Joint Attribution Score (logits)"
+    assert figure.axes[0].get_title().startswith("a\nquadrature right, m = 20, F = logit\n")
+    assert caption(figure).startswith(ABOUT.split("probability")[0] + "logit of the target class; n = ")
+    figure = draw(results(tmp_path), ["a", "b"])
+    assert figure.axes[0].get_ylabel() == "Joint Attribution Score (logits or probability)"
+    assert "of the logit of the target class or the probability of the target class; n = " in caption(figure)
+    write_model(tmp_path, "b", quadrature="right", ig_total_step=20, objective="loss")
+    with pytest.raises(UserError) as caught:
+        draw(results(tmp_path), ["b"])
+    words = "objective 'loss' is unknown; choose from probability, logit, sigmoid"
+    expected = f"{tmp_path}: settings of records of another kind ({words}); give records of this project"
+    assert str(caught.value) == expected
 
 
 def test_a_violin_has_quartiles_median_and_mean_of_all_images(one):

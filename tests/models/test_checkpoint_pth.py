@@ -227,5 +227,5 @@ class TestHostile:
         )
 
     def test_a_checkpoint_of_unknown_kind(self, tmp_path):
-        (tmp_path / "a.bin").write_bytes(b"x")
-        assert ".safetensors" in self.refused(tmp_path / "a.bin")
+        (tmp_path / "a.h5").write_bytes(b"x")
+        assert ".safetensors" in self.refused(tmp_path / "a.h5")

@@ -6,5 +6,6 @@ from neuronpath.records.args import Args
 def test_an_edits_own_settings_come_before_those_of_its_paths():
     paths = {"preprocess": "paper", "search": "layer"}
     native, paper = (Args("edit", {"preprocess": kind}, paths=paths) for kind in ("native", "paper"))
-    assert native.circumstances() == {"preprocess": "native", "search": "layer"}
+    expected = {"preprocess": "native", "search": "layer", "objective": "probability"}
+    assert native.circumstances() == expected
     assert paper.unlike(native) == "preprocess native → paper"

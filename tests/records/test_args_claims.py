@@ -34,7 +34,7 @@ class TestFile:
         assert without == {"job": "ja", "settings": {}, "options": {}, "versions": {}}
 
     def test_all_of_it_is_read_back(self, tmp_path):
-        args = Args("edit", {"m": 20}, {"seed": 7}, {"torch": "2"}, {"m": 4})
+        args = Args("edit", {"m": 20}, {"seed": 7}, {"torch": "2"}, {"m": 4}, ["12 heads"])
         (tmp_path / "a").write_text(args.text())
         assert Args.read(tmp_path / "a") == args
 
@@ -85,6 +85,11 @@ class TestDifferences:
         assert differences(self.OLD, self.NEW, ["d", "a"]) == "d [1] → [2]"
         assert differences(self.OLD, self.OLD) == differences({}, {}) == differences(self.OLD, self.NEW, []) == ""
 
+    def test_records_of_before_have_the_papers_objective(self):
+        assert differences({"a": 1}, {"a": 1, "objective": "probability"}) == ""
+        assert differences({"a": 1}, {"a": 1, "objective": "logit"}) == "objective probability → logit"
+        assert differences({"objective": "logit"}, {}) == "objective logit → probability"
+
     def test_what_only_one_of_both_has_is_none_where_it_is_not_asked_for(self):
         assert shared_differences(self.OLD, self.NEW) == "b 2 → 3, d [1] → [2]"
         assert shared_differences(self.NEW, self.OLD) == "d [2] → [1], b 3 → 2"
@@ -96,10 +101,18 @@ class TestDifferences:
     def test_circumstances_are_what_decides_a_record_and_the_models_sizes(self):
         assert CIRCUMSTANCES == (
             "checkpoint_sha256",
+            "classifier_sha256",
             "dataset",
+            "label_table",
             "preprocess",
             "preprocess_mean",
+            "preprocess_std",
+            "preprocess_size",
+            "preprocess_crop",
+            "preprocess_rounding",
+            "preprocess_interpolation",
             "target",
+            "objective",
             "quadrature",
             "ig_total_step",
             "search",
@@ -114,6 +127,8 @@ class TestDifferences:
             (Args("ja", {"target": 1}), Args("ja", {"target": 1}), ""),
             (Args("ja", {"target": 1, "search": 1}), Args("ja", {"target": 2}), "target 1 → 2"),
             (Args("ja", {"seed": 1}), Args("ja", {"seed": 2}), ""),
+            (Args("ja", {}), Args("ja", {"objective": "logit"}), "objective probability → logit"),
+            (Args("ja", {"objective": "probability"}), Args("ja", {}), ""),
             (
                 Args("ja", {"precision": "fp32"}),
                 Args("edit", {"precision": "bf16"}, paths={"precision": "fp64", "search": "layer"}),
@@ -132,6 +147,10 @@ class TestDifferences:
         ({"quadrature": "left", "ig_total_step": 20}, "quadrature left, m = 20"),
         ({"quadrature": "auto", "ig_total_step": None}, "quadrature auto"),
         ({"quadrature": "auto"}, "quadrature auto"),
+        ({"quadrature": "left", "ig_total_step": 4, "objective": "logit"}, "quadrature left, m = 4, F = logit"),
+        ({"quadrature": "auto", "objective": "sigmoid"}, "quadrature auto, F = sigmoid"),
+        ({"quadrature": "auto", "objective": "probability"}, "quadrature auto"),
+        ({"quadrature": "auto", "objective": None}, "quadrature auto"),
         ({"ig_total_step": 20}, "quadrature unknown"),
         ({"quadrature": None, "ig_total_step": 20}, "quadrature unknown"),
     ],

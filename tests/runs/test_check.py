@@ -72,7 +72,7 @@ def run(checkpoint, image_folder) -> Check:
 def labelled(root: Path, checkpoint: Path, images: int, label_of) -> Path:
     """A folder of `images` random images, each in the class `label_of(paper, native)` of its predicted classes."""
     model, rng, left = neuronpath.load(checkpoint), np.random.default_rng(0), images
-    transforms = [preprocessing(kind, model.config) for kind in ("paper", "native")]
+    transforms = [preprocessing(kind, model.config, native=model.native) for kind in ("paper", "native")]
     for label in range(model.config.num_classes):
         (root / str(label)).mkdir(parents=True)
     for i in count():
@@ -188,7 +188,7 @@ class TestFaults:
     def test_missing_checkpoint_hides_no_other_fault(self, run, tmp_path):
         (run.images / "class2" / "00.png").write_bytes(b"")
         found = run.faults("--dataset", "imagenet1k", "--labels", "2,3", checkpoint=tmp_path / "none.npz")
-        assert [what for what, _ in found] == ["weights", "names", "images", "images"]
+        assert [what for what, _ in found] == ["weights", "data", "images", "images"]
         assert "none.npz" in found[0][1]
 
     def test_missing_checkpoint_and_folder(self, run, tmp_path):
@@ -253,12 +253,12 @@ class TestSynsets:
         assert re.search(r"classes 0 \(n01440764\), .*988 more have not ImageNet's 50 images", text)
 
     @pytest.mark.parametrize(
-        ("name", "says"), [("dog", r"'dog' is no synset"), ("n99999999", r"all are synsets, n01440764 to n99999999")]
+        ("name", "says"), [("dog", r"'dog' is no synset"), ("n99999999", r"'n99999999' is no synset of ImageNet-1k")]
     )
     def test_renamed_folder(self, imagenet, name, says):
         (imagenet.images / SYNSETS[500]).rename(imagenet.images / name)
         ((what, text),) = imagenet.faults("--dataset", "imagenet1k")
-        assert what == "names"
+        assert what == "data"
         assert re.search(says, text)
         assert not of_level("FAULT", imagenet())  # any names do for an image folder
 

@@ -17,6 +17,7 @@ from helpers import (
     random_model,
     records,
     run_job,
+    settings,
     tiny_config,
 )
 from made import write_paths
@@ -25,7 +26,10 @@ from neuronpath.attribution.controls import matched_paths
 from neuronpath.attribution.edits import edit
 from neuronpath.models.checkpoint import save
 from neuronpath.runs.editing import Edit
-from neuronpath.runs.extraction import InfluencePattern
+from neuronpath.runs.extraction import InfluencePattern, JointAttribution
+
+#: By objective, as what an edit's probabilities are recorded.
+SHOWN = {"probability": "probability", "logit": "probability", "sigmoid": "sigmoid"}
 
 EDIT_SCRIPTS = {
     pool: f"experiments/quantitative-comparison/manipulation/{kind}/edit.py"
@@ -37,12 +41,19 @@ class TestRecords:
     KEYS = ("image", "label", "pred", "prob", "method", "path", "original", "original_label")
     RESULTS = ("remove", "remove_label", "enhance", "enhance_label")
 
-    @pytest.mark.parametrize("k", [1, 3])
-    @pytest.mark.parametrize("method", ["ja", "base", "influence_pattern"])
-    def test_equal_the_oracle(self, wide, method, k):
+    @pytest.mark.parametrize(
+        ("method", "k", "objective"),
+        [
+            *((method, k, "probability") for method in ("ja", "base", "influence_pattern") for k in (1, 3)),
+            ("ja", 3, "logit"),
+            ("ja", 3, "sigmoid"),
+        ],
+    )
+    def test_equal_the_oracle(self, wide, method, k, objective):
         folder, key = (wide.influence, "path") if method == "influence_pattern" else (wide.ja, method)
         paths = write_paths(folder, key, k, 90)
-        wide("--method", method, "--precision", "fp64", "--gain", 0.5, -30, 3, "--batch_size", 4)
+        more = ("--objective", objective, "--precision", "fp64", "--batch_size", 4)
+        wide("--method", method, *more, "--gain", 0.5, -30, 3)
         model, images = wide.loaded()
         found = records(wide.out)
         assert list(found) == IMAGES
@@ -50,7 +61,12 @@ class TestRecords:
             assert tuple(record) == (*self.KEYS, *self.RESULTS, "gain", "gain_label")
             assert (record["label"], record["method"], record["path"]) == (LABELS[image], method, paths[image])
             factors = [1, 0, 2, 0.5, -30, 3]
-            edited = [oracle.edited(model, images[image], oracle.path_factors(model, paths[image], f)) for f in factors]
+            edited = [
+                oracle.edited(
+                    model, images[image], oracle.path_factors(model, paths[image], f), objective=SHOWN[objective]
+                )
+                for f in factors
+            ]
             p = [x[record["label"]].item() for x in edited]
             original, removed, doubled, *gains = (x.argmax().item() for x in edited)
             assert [record["original"], record["remove"], record["enhance"], *record["gain"]] == pytest.approx(p, 1e-9)
@@ -86,9 +102,11 @@ class TestRecords:
             assert "11 new" in stdout
             assert str(out) in stdout
 
-    def test_of_the_matched_control(self, wide):
+    @pytest.mark.parametrize("objective", ["probability", "sigmoid"])
+    def test_of_the_matched_control(self, wide, objective):
         paths = write_paths(wide.ja, k=3, units=90)
-        wide("--method", "random", "--precision", "fp64", "--gain", 0.5, "--seed", 7, "--batch_size", 4)
+        more = ("--objective", objective, "--precision", "fp64", "--batch_size", 4)
+        wide("--method", "random", *more, "--gain", 0.5, "--seed", 7)
         model, images = wide.loaded()
         plain = {image: oracle.forward(model, x)[1] for image, x in images.items()}
         averaged = Counter()
@@ -101,25 +119,31 @@ class TestRecords:
             for path in drawn:
                 oracle.assert_matched(sums.tolist(), paths[image], path)
             totals = [torch.zeros(NUM_CLASSES) for _ in range(3)]
+            shares = [torch.zeros(NUM_CLASSES) for _ in range(3)]  # by softmax, which predicts
             for draw in record["draws"]:
                 assert tuple(draw) == ("path", *self.RESULTS, "gain", "gain_label")
-                edited = [
-                    oracle.edited(model, images[image], oracle.path_factors(model, draw["path"], factor))
-                    for factor in (0, 2, 0.5)
-                ]
+                edited, by_softmax = (
+                    [
+                        oracle.edited(model, images[image], oracle.path_factors(model, draw["path"], f), objective=F)
+                        for f in (0, 2, 0.5)
+                    ]
+                    for F in (objective, "probability")
+                )
                 p = [x[label].item() for x in edited]
                 assert [draw["remove"], draw["enhance"], *draw["gain"]] == pytest.approx(p, rel=1e-9)
                 predicted = [x.argmax().item() for x in edited]
                 assert [draw["remove_label"], draw["enhance_label"], *draw["gain_label"]] == predicted
                 totals = [a + b / 5 for a, b in zip(totals, edited, strict=True)]
+                shares = [a + b / 5 for a, b in zip(shares, by_softmax, strict=True)]
                 averaged[predicted[0]] += 1
             assert [record["remove"], record["enhance"], *record["gain"]] == pytest.approx(
                 [x[label].item() for x in totals], rel=1e-9
             )
             assert [record["remove_label"], record["enhance_label"], *record["gain_label"]] == [
-                x.argmax().item() for x in totals
+                x.argmax().item() for x in shares
             ]
-            assert record["original"] == pytest.approx(oracle.forward(model, images[image])[0][label].item(), rel=1e-9)
+            original = oracle.forward(model, images[image], objective=objective)[0][label].item()
+            assert record["original"] == pytest.approx(original, rel=1e-9)
         assert len(averaged) > 1
 
     @pytest.mark.parametrize("pool", ["cls", "mean"])
@@ -143,6 +167,33 @@ class TestRecords:
             edits("--method", "random", "--batch_size", size, out=tmp_path / f"out{i}")
             found = records(tmp_path / f"out{i}")
             assert {image: [draw["path"] for draw in r["draws"]] for image, r in found.items()} == exact
+
+    def test_the_predicted_class_does_not_depend_on_the_objective(self, tmp_path, image_folder):
+        """Logits so large that the logistic function of several is 1."""
+        model = random_model(tiny_config(), seed=5, dtype=torch.float32)
+        model.head.bias.copy_(torch.tensor([50.0, 51.0, 52.0, 53.0]))
+        save(model, tmp_path / "large.npz")
+        edits = EditCommand(tmp_path / "large.npz", image_folder, tmp_path)
+        write_paths(edits.ja)
+        for objective in ("probability", "sigmoid"):
+            edits("--objective", objective, out=tmp_path / objective)
+        one, other = (records(tmp_path / objective).values() for objective in ("probability", "sigmoid"))
+        assert {record["original"] for record in other} == {1}
+        for a, b in zip(one, other, strict=True):
+            for key in ("pred", "original_label", "remove_label", "enhance_label"):
+                assert a[key] == b[key]
+        assert any(record["pred"] for record in other)
+
+    def test_paths_of_another_objective_are_warned_of(self, edits, tmp_path):
+        edits("--objective", "logit", kind=JointAttribution, out=edits.ja)
+        edits("--objective", "logit", out=tmp_path / "same")
+        assert not edits.result.warnings
+        edits(out=tmp_path / "other")
+        (warned,) = edits.result.warnings
+        assert "its paths were found with other settings (objective logit → probability)" in warned
+        assert records(tmp_path / "other") == records(tmp_path / "same"), "both by softmax"
+        assert settings(tmp_path / "same")["objective"] == "logit"
+        assert "(objective logit → sigmoid)" in edits("--objective", "sigmoid", out=tmp_path / "same", code=2)
 
     def test_factor_1_is_the_original_exactly(self, wide):
         write_paths(wide.ja, units=90)

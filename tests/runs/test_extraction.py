@@ -7,12 +7,14 @@ import os
 import numpy as np
 import pytest
 import torch
-from helpers import NUM_CLASSES, assert_same_search, records, settings
+from helpers import NUM_CLASSES, assert_same_search, random_model, records, settings, tiny_config
 
 import neuronpath
+from neuronpath.attribution.objectives import OBJECTIVES
 from neuronpath.data.images import open_dataset
 from neuronpath.data.loading import batches
 from neuronpath.data.preprocessing import preprocessing
+from neuronpath.models.checkpoint import save
 from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
 
 
@@ -96,6 +98,47 @@ class TestRecords:
             assert record["pred"] == p.argmax()
             wanted = {"label": item.label, "pred": p.argmax(), "2": 2}[target]
             assert record["prob"] == pytest.approx(p[wanted].item(), rel=1e-4)
+
+    @pytest.mark.parametrize("kind", [JointAttribution, InfluencePattern])
+    @pytest.mark.parametrize("objective", ["logit", "sigmoid"])
+    def test_objective(self, run, kind, objective):
+        more = ("--objective", objective, "--precision", "fp64")
+        stdout = run(*more, kind=kind)
+        assert f"in units of {OBJECTIVES[objective].unit}" in stdout
+        assert settings(run.out)["objective"] == objective
+        (model, images), found = run.loaded(), records(run.out)
+        labels = torch.tensor([record["label"] for record in found.values()])
+        search, x = neuronpath.Quadrature("right", 5), torch.stack([*images.values()])
+        find = neuronpath.find_path if kind is JointAttribution else neuronpath.influence_path
+        expected, other = (find(model, x, labels, search, objective=F) for F in (objective, "probability"))
+        path, score = ("ja", "ja_score") if kind is JointAttribution else ("path", "score")
+        assert [record[path] for record in found.values()] == expected.path.tolist() != other.path.tolist()
+        assert [record[score] for record in found.values()] == pytest.approx(expected.score.tolist(), rel=1e-9)
+        shown = {"logit": expected.logits.softmax(-1), "sigmoid": expected.logits.sigmoid()}[objective]
+        prob = [p[label].item() for p, label in zip(shown, labels, strict=True)]
+        assert [record["prob"] for record in found.values()] == pytest.approx(prob, rel=1e-9)
+        assert "11 from earlier" in run(*more, kind=kind)
+        assert f"(objective {objective} → probability)" in run("--precision", "fp64", kind=kind, code=2)
+
+    def test_records_of_before_resume_as_of_the_probability(self, run):
+        run("--labels", 1)
+        file = run.out / "imgnet_all.args.json"
+        args = json.loads(file.read_text())
+        assert args["settings"].pop("objective") == "probability"
+        file.write_text(json.dumps(args))
+        assert "(0 new, 1 from earlier runs)" in run("--labels", 1)
+        assert "(objective probability → logit)" in run("--labels", 1, "--objective", "logit", code=2)
+        run("--labels", 1, "--overwrite", "--objective", "logit")
+        assert settings(run.out)["objective"] == "logit"
+
+    @pytest.mark.parametrize("objective", OBJECTIVES)
+    def test_logits_that_are_not_finite_are_refused_whatever_f(self, run, tmp_path, objective):
+        """The logistic function of an infinite logit is 1, its derivative 0."""
+        model = random_model(tiny_config(depth=1), dtype=torch.float32)
+        model.head.weight.fill_(3e38)
+        save(model, tmp_path / "huge.npz")
+        message = run("--objective", objective, checkpoint=tmp_path / "huge.npz", code=2)
+        assert "are not finite" in message
 
     def test_precision(self, run, tmp_path):
         run()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import NUM_CLASSES, ROOT, random_model, tiny_config
+from helpers import NO_SOURCES, NUM_CLASSES, ROOT, random_model, tiny_config
 from PIL import Image
 
 from neuronpath.errors import UserError
@@ -71,7 +71,7 @@ class TestReport:
             "model       tiny: 6 layers of 28 neurons, 9 pixels",
             "images      8 (8 new, 0 from earlier runs)",
             f"top-1       {100 * right / 8:.2f} %",
-            f"mean JAS    neuron path {ja:.4f} · activation path {base:.4f}",
+            f"mean JAS    neuron path {ja:.4f} · activation path {base:.4f}, in units of probability",
             f"margins     smallest {smallest}; {near} images below 0.0001",
             f"files       {run.out}/imgnet_all-<label>.rlt.jsonl (2 labels)",
         ]
@@ -145,7 +145,7 @@ class TestArgs:
         common = {"dataset": "imagefolder", "checkpoint_sha256": digest, "preprocess": "paper", "precision": "fp32"}
         return {**sizes, **common}
 
-    RULE: dict = {"target": "label", "quadrature": "right", "ig_total_step": 2}  # noqa: RUF012
+    RULE: dict = {"target": "label", "objective": "probability", "quadrature": "right", "ig_total_step": 2}  # noqa: RUF012
     SHORT: dict = {  # noqa: RUF012
         "search": "shortlist",
         "topK": 1,
@@ -182,7 +182,7 @@ class TestArgs:
     )
     def test_settings_of_auto(self, run, own, nodes):
         run("--labels", 1, "--quadrature", "auto", "--search", own["search"], steps=None)
-        auto = {"quadrature": "auto", "ig_total_step": None, "auto_nodes": nodes, "target": "label"}
+        auto = self.RULE | {"quadrature": "auto", "ig_total_step": None, "auto_nodes": nodes}
         assert args(run.out)["settings"] == self.settings(run) | auto | own
 
     def test_twenty_nodes_of_the_right_rule_unless_otherwise_asked(self, run):
@@ -195,30 +195,40 @@ class TestArgs:
         ja = run.out.with_name("ja")
         run("--ja_path", ja, of=Edit, steps=None)
         found = args(run.out)
-        own = {"method": "ja", "operation": "remove_enhance", "seed": 42}
+        own = {"method": "ja", "operation": "remove_enhance", "seed": 42, "objective": "probability"}
         assert (found["job"], found["settings"]) == ("edit", self.settings(run) | own)
         paths = {key: v for key, v in args(ja)["settings"].items() if key not in ("topK",)}
         assert found["paths"] == paths
         run("--ja_path", ja, "--edit_operation", "enhance", "--topK", 1, of=TopKEdit, steps=None, out="top")
         found = args(run.out.with_name("top"))
-        own = {"method": "ja", "operation": "enhance", "topK": 1, "seed": 42}
+        own = {"method": "ja", "operation": "enhance", "topK": 1, "seed": 42, "objective": "probability"}
         assert (found["job"], found["settings"]) == ("edit_topk", self.settings(run) | own)
 
     def test_settings_of_pruning(self, run):
         run("--method", "random", "--images_per_class", 4, of=TopKEdit, steps=None)
         own = {"operation": "prune", "depth_prune": 6, "method": "random", "topK": 5, "mask_proportion": 1.0}
-        own |= {"select_fraction": 0.8, "prune_tokens": "cls", "seed": 42, "images_per_class": 4}
+        own |= {
+            "select_fraction": 0.8,
+            "prune_tokens": "cls",
+            "seed": 42,
+            "images_per_class": 4,
+            "objective": "probability",
+        }
         assert args(run.out)["settings"] == self.settings(run) | own
 
     def test_options_and_versions(self, run):
         run("--labels", "1", "--internal_batch_size", 7)
         found = args(run.out)
         assert found["options"] == {
-            "dataset": "imagefolder", "dataset_path": str(run.images), "labels": [1], "images_per_class": None,
-            "preprocess": "paper", "on_bad_image": "fail", "num_workers": 0, "pretrain_weight": str(run.checkpoint),
-            "model_type": "auto", "num_heads": None, "img_size": None, "device": found["options"]["device"],
+            "dataset": "imagefolder", "dataset_path": str(run.images), **NO_SOURCES,
+            "labels": [1], "images_per_class": None,
+            "preprocess": "paper", "mean": None, "std": None, "crop_pct": None, "interpolation": None,
+            "on_bad_image": "fail", "num_workers": 0, "pretrain_weight": str(run.checkpoint), "model_type": "auto",
+            "num_heads": None, "pool": None, "activation": None, "classifier": None, "img_size": None,
+            "device": found["options"]["device"],
             "no_cuda": False, "precision": "fp32", "ig_total_step": 2, "quadrature": "right", "search": "layer",
-            "shortlist_max": None, "target": "label", "batch_size": 10, "internal_batch_size": 7, "shard": [0, 1],
+            "shortlist_max": None, "target": "label", "objective": "probability", "batch_size": 10,
+            "internal_batch_size": 7, "shard": [0, 1],
             "seed": 42, "output_dir": str(run.out), "output_prefix": "imgnet_all", "overwrite": False,
         } | {"shard": found["options"]["shard"]}  # fmt: skip
         versions = found["versions"]

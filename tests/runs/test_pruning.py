@@ -30,9 +30,12 @@ def counted_by_hand(topk, label: int, selection: int, k: int) -> list[list[int]]
 
 
 @pytest.mark.parametrize("tokens", ["cls", "all"])
-@pytest.mark.parametrize(("p", "depth"), [(1, None), (1, 2), (0.4, None), (0, None)])
-def test_equals_the_oracle(topk, tmp_path, tokens, p, depth):
-    more = () if depth is None else ("--depth_prune", depth)
+@pytest.mark.parametrize(
+    ("p", "depth", "objective"),
+    [*((p, depth, "probability") for p, depth in ((1, None), (1, 2), (0.4, None), (0, None))), (0.4, None, "sigmoid")],
+)
+def test_equals_the_oracle(topk, tmp_path, tokens, p, depth, objective):
+    more = ("--objective", objective, *(() if depth is None else ("--depth_prune", depth)))
     topk("--topK", 3, "--mask_proportion", p, "--prune_tokens", tokens, *more, out=tmp_path)
     (model, images), found = topk.loaded(), records(tmp_path)
     assert list(found) == ["class0/04.png", "class0/05.png", "class2/01.png"] + [
@@ -47,11 +50,12 @@ def test_equals_the_oracle(topk, tmp_path, tokens, p, depth):
             for unit in range(H):
                 if u[unit] < p and unit not in retained[layer]:
                     factors[layer, unit] = 0
-        expected = oracle.edited(model, images[image], factors, tokens == "all")
+        expected = oracle.edited(model, images[image], factors, tokens == "all", objective)
         assert record["path"] == retained
         assert record["prune"] == pytest.approx(expected[label].item(), rel=1e-9)
         assert record["prune_label"] == expected.argmax().item()
-        assert record["original"] == pytest.approx(oracle.forward(model, images[image])[0][label].item(), rel=1e-9)
+        original = oracle.forward(model, images[image], objective=objective)[0][label].item()
+        assert record["original"] == pytest.approx(original, rel=1e-9)
         assert (record["prune"] == record["original"]) == (p == 0)  # bit for bit
 
 

@@ -7,7 +7,7 @@ from neuronpath.runs.summary import ScoreSummary
 
 def test_repeats_count_among_the_nodes_of_auto():
     """α = 1, a node of every rule, is free."""
-    summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4, [4, 5, 9])
+    summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4, "probability", [4, 5, 9])
     for i, (nodes, converged) in enumerate([(4, None), (4, None), (5, True), (9, True), (9, False)]):
         given = {"ja_score": 0.0, "margin": [0.5], "nodes": nodes, "converged": converged}
         summary.add({"image": str(i), "label": 0, "pred": 0, **given})
@@ -17,7 +17,7 @@ def test_repeats_count_among_the_nodes_of_auto():
 
 
 def test_near_ties_are_images_with_a_margin_under_the_threshold_in_any_layer():
-    summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4)
+    summary = ScoreSummary({"ja_score": "neuron path"}, 1e-4, "probability")
     margins = [[0.5, 0.5, 0.5], [0.5, 0.5, 9e-5], [0.5, 0.0, 0.5], [2e-4, 0.5, 0.5], [9e-5, 9e-5, 9e-5]]
     for i, margin in enumerate(margins):
         summary.add({"image": str(i), "label": 0, "pred": 0, "ja_score": 0.0, "margin": margin})

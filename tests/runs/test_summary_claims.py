@@ -23,7 +23,7 @@ RECORDS = [
 
 
 def scores(records=RECORDS, near_tie: float = 0.001, **more) -> ScoreSummary:
-    summary = ScoreSummary({"ja_score": "neuron path", "base_score": "activation path"}, near_tie, **more)
+    summary = ScoreSummary({"ja_score": "neuron path", "base_score": "activation path"}, near_tie, "logits", **more)
     for found in records:
         summary.add(found)
     return summary
@@ -35,7 +35,7 @@ def test_scores_margins_and_files(tmp_path):
     assert scores().text(1, 6.06, tmp_path, "x").splitlines() == [
         "images      4 (3 new, 1 from earlier runs)",
         "top-1       75.00 %",
-        "mean JAS    neuron path 0.2500 · activation path 0.0100",
+        "mean JAS    neuron path 0.2500 · activation path 0.0100, in units of logits",
         "margins     smallest 5.0e-04 (layer 1 of c\\n.png), 9.0e-04 (layer 0 of d.png), 1.0e-03 (layer 2 of b.png); "
         "2 images below 0.001",
         "time        6.1 s, 2.020 s per new image",

@@ -156,7 +156,7 @@ class TestPictures:
             return lambda *given: asked.append((name, *given)) or answer
 
         stand_ins = {
-            "data.open_dataset": noting("open", "the images"),
+            "data.open_chosen": noting("open", "the images"),
             "figures.plot_paths": noting("plot", "the figure"),
             "figures.save": noting("save", [Path("/x/a.png"), Path("/x/a.pdf")]),
         }
@@ -166,9 +166,10 @@ class TestPictures:
     def test_the_first_image_of_the_first_classes(self, script, tmp_path):
         results = self.results(tmp_path / "ja", labels=(2, 10, 3, 4, 5, 6), ig_total_step=20)
         opened, (_, records, *drawn), saved = self.draw(script, "--results", results)
-        assert opened == ("open", "digits", ROOT / "dataset/digits/val", 10)
+        (_, options, count) = opened
+        assert (options.dataset, options.dataset_path, count) == ("digits", ROOT / "dataset/digits/val", 10)
         assert [record["image"] for record in records] == [f"{label}/0.png" for label in (2, 3, 4, 5, 6)]
-        assert drawn == ["the images", 384, "quadrature left, m = 20"]
+        assert drawn == ["the images", 384, "quadrature left, m = 20", "probability"]
         assert saved == ("save", "the figure", ROOT / "results/demo/paths")
 
     def test_as_told(self, script, tmp_path):
@@ -185,8 +186,9 @@ class TestPictures:
             "--output",
             "out/a",
         )
-        (*_, path, _), (_, records, *_), (*_, out) = self.draw(script, *words)
-        assert (path, [record["label"] for record in records], out) == (Path("here"), [3, 5], Path("out/a"))
+        (_, options, _), (_, records, *_), (*_, out) = self.draw(script, *words)
+        assert [record["label"] for record in records] == [3, 5]
+        assert (options.dataset_path, out) == (Path("here"), Path("out/a"))
 
     def test_records_of_another_job_or_none(self, script, tmp_path):
         other = self.results(tmp_path / "edit", job="edit")

@@ -19,8 +19,8 @@ class TestScripts:
     def test_help_says_every_option(self, script, similar):
         text = similar(script, "--help").expect().stdout
         own = {
-            "pair-sim": "--top --pretrain_weight --model_type --img_size --num_heads --preprocess --batch_size "
-            "--device",
+            "pair-sim": "--top --pretrain_weight --model_type --img_size --num_heads --classifier "
+            "--preprocess --batch_size --device",
             "paper-plot": "--classes",
             "freq-figure-all": "",
             "name2img": "--names --classes --count",

@@ -56,6 +56,8 @@ from neuronpath.analysis.table import paper_results
 from neuronpath.data.names import class_names
 assert paper_results()["models"]
 assert len(class_names("imagenet1k", Path("nowhere"))) == 1000
+from neuronpath.data.labels import synsets
+assert len(synsets()) == 1000
 assert (target / "neuronpath/py.typed").is_file()
 print(*sorted(neuronpath.__all__), len(names))
 """

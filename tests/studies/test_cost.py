@@ -6,6 +6,7 @@ from helpers import random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuronpath import Quadrature, Shortlist, find_path
+from neuronpath.attribution.objectives import OBJECTIVES
 from neuronpath.attribution.reference import plain_search
 from neuronpath.studies.cost import CountFlops, block_flops, engine_flops, plain_flops
 
@@ -28,6 +29,8 @@ def test_block_passes_of_the_plain_search_and_of_the_engine(m):
     assert block_passes(plain_search, CONFIG, quadrature=q) == pytest.approx(328 * m, rel=0.03)
     assert block_passes(find_path, CONFIG, quadrature=q) <= 165 * m + 25
     assert block_passes(find_path, CONFIG, quadrature=q, k=3) <= 165 * m + 25
+    passes = {F: block_passes(find_path, CONFIG, quadrature=q, objective=F) for F in OBJECTIVES}
+    assert len({*passes.values()}) == 1, "they do not depend on F"
     assert block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=2) <= 165 * m + 25
 
 
