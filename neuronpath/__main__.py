@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from .cli.exits import Report, command
 from .errors import UserError
 from .runs.editing import Edit
-from .runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
+from .runs.extraction import Baseline, InfluencePattern, JointAttribution, TopKAttribution
 from .runs.job import Job, main
 from .runs.pruning import TopKEdit
 
@@ -18,6 +18,7 @@ JOBS: dict[str, Callable[[], Job]] = {
     "joint-attr-mae": lambda: JointAttribution("mean"),
     "influence-pattern": lambda: InfluencePattern("cls"),
     "influence-pattern-mae": lambda: InfluencePattern("mean"),
+    "baseline": lambda: Baseline(),
     "edit": lambda: Edit("cls"),
     "edit-mae": lambda: Edit("mean"),
     "topk-joint-attr": lambda: TopKAttribution("cls"),

@@ -17,7 +17,7 @@ from neuronpath.files import ROOT, replace_file
 from neuronpath.records.schema import METHODS, MOST_UNITS, markdown
 from neuronpath.runs.check import parser_of as check_parser
 from neuronpath.runs.editing import Edit
-from neuronpath.runs.extraction import JointAttribution, TopKAttribution
+from neuronpath.runs.extraction import Baseline, JointAttribution, TopKAttribution
 from neuronpath.runs.job import parser_of
 from neuronpath.runs.pruning import TopKEdit
 
@@ -31,6 +31,7 @@ def tables() -> dict[str, str]:
     return {
         "joint_attr": extraction.markdown(),
         "topK": parser_of(TopKAttribution("cls"), "").markdown(extraction),
+        "baseline": parser_of(Baseline(), "").markdown(extraction),
         "edit": edit.markdown(extraction),
         "topK edit": parser_of(TopKEdit("cls"), "").markdown(edit),
         "check": check_parser("").markdown(extraction),

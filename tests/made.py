@@ -10,7 +10,7 @@ from neuronpath.analysis.classes import Classes
 from neuronpath.analysis.results import Results
 from neuronpath.files import Item
 from neuronpath.records.args import Args
-from neuronpath.records.schema import EDITED, check_record
+from neuronpath.records.schema import PAPER, check_record
 from neuronpath.records.store import Store
 
 
@@ -64,7 +64,7 @@ def write_classes(folder: Path, paths: dict, key: str = "ja", images: dict | Non
     return folder
 
 
-def write_results(root: Path, model: str, counts=(5, 3, 4), *, pool="cls", methods=tuple(EDITED), zero=()) -> Path:
+def write_results(root: Path, model: str, counts=(5, 3, 4), *, pool="cls", methods=(*PAPER, "random"), zero=()) -> Path:
     """Records of all jobs for `model`: counts[label] images a label; `zero`: labels whose p_original is 0."""
     rng = np.random.default_rng(len(model))
     for label, n in enumerate(counts):

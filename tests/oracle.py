@@ -235,6 +235,71 @@ def influence(model, image, target, rule, m, objective="probability"):
     return influences
 
 
+def gradient_activation(model, image, target, objective="probability") -> list[list[float]]:
+    """Per layer the H scores Σ_t h̄_j[t]·∂F/∂h_j[t]."""
+    scores = []
+    for layer in range(model.config.depth):
+        h = forward(model, image)[1][layer].detach().requires_grad_()
+        F = forward(model, image, {layer: h}, objective=objective)[0][target]
+        (gradient,) = torch.autograd.grad(F, h)
+        N, H = h.shape
+        scores.append([sum((h[t, j] * gradient[t, j]).item() for t in range(N)) for j in range(H)])
+    return scores
+
+
+def conductance(model, image, target, m, objective="probability") -> list[list[float]]:
+    """Per layer the H scores Σ_t Σ_k ∂F/∂h_j[t](α_k·x)·(h_j[t](α_k·x) - h_j[t](α_{k-1}·x)), α_k = k/m."""
+    scores = []
+    for layer in range(model.config.depth):
+        total = [0.0] * model.config.mlp_dim
+        for k in range(1, m + 1):
+            before = forward(model, (k - 1) / m * image)[1][layer]
+            h = forward(model, k / m * image)[1][layer].detach().requires_grad_()
+            F = forward(model, k / m * image, {layer: h}, objective=objective)[0][target]
+            (gradient,) = torch.autograd.grad(F, h)
+            for t in range(len(h)):
+                for j in range(len(total)):
+                    total[j] += (gradient[t, j] * (h[t, j] - before[t, j])).item()
+        scores.append(total)
+    return scores
+
+
+def layer_ig(model, image, target, rule, m, objective="probability") -> list[list[float]]:
+    """Per layer the H scores Σ_t h̄_j[t]·Σ_k ω_k ∂F/∂h_j[t] with this layer alone at α_k·h̄."""
+    scores = []
+    for layer in range(model.config.depth):
+        full = forward(model, image)[1][layer]
+        total = [0.0] * model.config.mlp_dim
+        for alpha, weight in nodes_and_weights(rule, m):
+            h = (alpha * full).detach().requires_grad_()
+            F = forward(model, image, {layer: h}, objective=objective)[0][target]
+            (gradient,) = torch.autograd.grad(F, h)
+            for t in range(len(h)):
+                for j in range(len(total)):
+                    total[j] += weight * (full[t, j] * gradient[t, j]).item()
+        scores.append(total)
+    return scores
+
+
+def ablation(model, image, target, objective="probability") -> list[list[float]]:
+    """Per layer the H scores F - F(h_j = 0 at the neuron tokens)."""
+    F, hidden = forward(model, image, objective=objective)
+    scores = []
+    for layer, full in enumerate(hidden):
+        drops = []
+        for j in range(full.shape[1]):
+            h = full.clone()
+            h[:, j] = 0
+            drops.append((F[target] - forward(model, image, {layer: h}, objective=objective)[0][target]).item())
+        scores.append(drops)
+    return scores
+
+
+def best(scores: list[list[float]], K: int) -> list[list[int]]:
+    """Per layer the K of highest score; ties by lowest index."""
+    return [sorted(range(len(s)), key=lambda j: -s[j])[:K] for s in scores]
+
+
 def activation_path(model, image, K):
     hidden = forward(model, image)[1]
     sums = [h.sum(0).tolist() for h in hidden]

@@ -165,19 +165,21 @@ class TestFiles:
 
 
 PUBLIC = {
-    "": "Exhaustive HeadError InfluencePath Layer NeuronPath NonFiniteError Preprocessing Quadrature Shortlist "
-    "UserError VisionTransformer activation_path adapt edit enhance find_path find_path_auto gain influence_path load "
-    "load_images remove score_path",
-    ".records": "Args EDITED KEYS METHODS OPERATIONS Store args_file check_record keys_of label_file label_files "
-    "read_label read_results",
+    "": "Ablation BaselinePath Conductance Exhaustive GradientActivation HeadError InfluencePath Layer LayerIG "
+    "NeuronPath NonFiniteError Preprocessing Quadrature RandomUnits Shortlist UserError VisionTransformer "
+    "activation_path adapt baseline_path edit enhance find_path find_path_auto gain influence_path load load_images "
+    "remove score_path",
+    ".records": "Args BASELINES EDITED KEYS METHODS OPERATIONS PAPER Store args_file check_record keys_of label_file "
+    "label_files read_label read_results",
     ".cli": "Parser Report Share command share",
     ".data": "Batch ImageSet batches class_names find_label load_images open_chosen open_dataset "
     "preprocessing write_images",
     ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy adapt device load save set_precision sha256 "
     "train",
-    ".attribution": "Exhaustive InfluencePath Layer NeuronPath Quadrature Shortlist activation_path default_rows edit "
-    "enhance find_path find_path_auto gain influence_path remove score_path",
-    ".runs": "Edit InfluencePattern Job JointAttribution Plan Run TopKAttribution TopKEdit main",
+    ".attribution": "Ablation BaselinePath Conductance Exhaustive GradientActivation InfluencePath Layer LayerIG "
+    "NeuronPath Quadrature RandomUnits Shortlist activation_path baseline_path default_rows edit enhance find_path "
+    "find_path_auto gain influence_path remove score_path",
+    ".runs": "Baseline Edit InfluencePattern Job JointAttribution Plan Run TopKAttribution TopKEdit main",
     ".analysis": "Classes Edited Estimate GROUPS Results check_confusion cosines estimate export_classes frequencies "
     "mantel markdown neighbours open_classes read_classes resolve soft_confusion table write",
     ".figures": "accuracy_deviation class_scores plot_classes plot_paths plot_runs plot_similarity plot_study "

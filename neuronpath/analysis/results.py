@@ -1,5 +1,6 @@
 """The records of result folders, by job and model: where every table and figure gets its numbers from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from ..attribution.objectives import Objective, objective_of
 from ..errors import UserError, one_line
 from ..records.args import Args, args_file, objective_name
 from ..records.reading import label_files, read_results
-from ..records.schema import EDITED, METHODS
+from ..records.schema import BASELINES, EDITED, METHODS
 from .metrics import Edited, Missing
 
 EDITS = "edit/remove_enhance"  # the job that the table's edits are of
@@ -33,6 +34,19 @@ class Results:
                 f"{self.root}: no {self.prefix} records in <job>/<model>, <job> being {', '.join(self.jobs)}"
             )
         return sorted(found)
+
+    def shown(self, methods: Iterable[str], models: Iterable[str], edits: bool = False) -> list[str]:
+        """Of `methods`, keys of EDITED, those for tables and figures of scores, or of edits.
+
+        The baselines that the paper does not have are left out where none of `models` has their records.
+        """
+        models, optional = [*models], {*BASELINES.values()}
+
+        def there(method: str) -> bool:
+            job = f"{EDITS}/{method}" if edits else METHODS[method].job
+            return any(label_files(self.root / job / model, self.prefix) for model in models)
+
+        return [method for method in methods if method not in optional or there(method)]
 
     def records(self, job: str, model: str) -> dict[int, list[dict]]:
         """By label. Missing where there are none."""

@@ -94,7 +94,10 @@ def table(results: Results, models: Sequence[str], groups: Iterable[str] = GROUP
     paper = paper_results()
     entries: dict[str, dict[str, dict[str, dict]]] = {}
     chosen = {key: measure for key, measure in MEASURES.items() if measure.group in groups}
-    todo = [(key, method, model) for key, measure in chosen.items() for method in measure.methods for model in models]
+    shown = {
+        key: results.shown(measure.methods, models, edits=measure.group != "score") for key, measure in chosen.items()
+    }
+    todo = [(key, method, model) for key, methods in shown.items() for method in methods for model in models]
     for key, method, model in tqdm(todo, desc="table", unit="entry", disable=None, leave=False):
         try:
             entry = asdict(MEASURES[key].of(results, model, method))

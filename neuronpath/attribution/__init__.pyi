@@ -1,7 +1,15 @@
 from .adaptive import find_path_auto as find_path_auto
+from .baselines import BaselinePath as BaselinePath, baseline_path as baseline_path
 from .edits import edit as edit, enhance as enhance, gain as gain, remove as remove
 from .influence import InfluencePath as InfluencePath, influence_path as influence_path
 from .quadrature import Quadrature as Quadrature
+from .rankings import (
+    Ablation as Ablation,
+    Conductance as Conductance,
+    GradientActivation as GradientActivation,
+    LayerIG as LayerIG,
+    RandomUnits as RandomUnits,
+)
 from .rows import default_rows as default_rows
 from .score import score_path as score_path
 from .search import NeuronPath as NeuronPath, activation_path as activation_path, find_path as find_path

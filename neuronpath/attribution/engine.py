@@ -45,7 +45,7 @@ class Problem:
     targets: Tensor  # (B,) class indices
     quadrature: Quadrature
     rows: int
-    graph: PlainGraph | None = None  # where α = 1 is a node
+    graph: PlainGraph | None = None  # where α = 1 is a node, or what is asked for
     apart: bool = False
     objective: Objective = PROBABILITY
 
@@ -60,10 +60,14 @@ class Problem:
         *,
         apart: bool = False,
         objective: Objective = PROBABILITY,
+        differentiable: bool = False,
     ) -> "Problem":
-        """`images` (B, 3, height, width) after their plain forward; a negative target is the predicted class."""
+        """`images` (B, 3, height, width) after their plain forward; a negative target is the predicted class.
+
+        `differentiable`: with `unramped` even where α = 1 is no node.
+        """
         graph = None
-        if quadrature.unramped:
+        if quadrature.unramped or differentiable:
             graph = PlainGraph(model, images, tangents=carries_tangents(model, images.device))
             plain = graph.plain()
         else:

@@ -231,9 +231,13 @@ def add_input_prefix(group: Group | Parser) -> None:
     )
 
 
-def add_top_k(parser: Parser) -> None:
+def add_top_k(parser: Group | Parser, default: int = 5) -> None:
     parser.add_argument(
-        "--topK", type=whole(1), default=5, metavar="K", help="neurons per layer, the best K (default: %(default)s)"
+        "--topK",
+        type=whole(1),
+        default=default,
+        metavar="K",
+        help="neurons per layer, the best K (default: %(default)s)",
     )
 
 
@@ -270,7 +274,7 @@ def add_running(parser: Parser) -> None:
         type=whole(0),
         default=42,
         metavar="N",
-        help="of random numbers: those of random controls; the rest uses none (default: %(default)s)",
+        help="of random numbers: those of random controls and baselines; the rest uses none (default: %(default)s)",
     )
 
 
@@ -299,14 +303,14 @@ def add_records(parser: Parser, methods: tuple[str, ...], most_units: int) -> No
         type=Path,
         default=ROOT / "results/demo/ja/ViT-digits",
         metavar="DIR",
-        help="folder of records, of joint_attr or influence_pattern (default: %(default)s)",
+        help="folder of records, of joint_attr, influence_pattern or baseline (default: %(default)s)",
     )
     group.add_argument(
         "--method",
         choices=methods,
         default="ja",
-        help="whose paths. ja: the neuron path; base: the most active neurons; influence_pattern, from a folder of its "
-        "own records (default: %(default)s)",
+        help="whose paths. ja: the neuron path; base: the most active neurons; the others from a folder of their own "
+        "records, uniform being baseline's random (default: %(default)s)",
     )
     add_input_prefix(group)
     group.add_argument(

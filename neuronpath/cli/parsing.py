@@ -49,6 +49,16 @@ def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return parse
 
 
+def whole_or_all(least: int) -> Callable[[str], int | str]:
+    """The type of an option that takes a whole number from `least`, or the word all."""
+    number = whole(least)
+
+    def parse(text: str) -> int | str:
+        return text if text == "all" else number(text)
+
+    return parse
+
+
 def device_name(text: str) -> str:
     """The type of an option that names a device; whether it is there is seen when it is used."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", text):

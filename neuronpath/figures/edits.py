@@ -20,6 +20,7 @@ HEADS = {"cls": "ViT", "mean": "MAE"}  # a model's pooling, and what models with
 ACCURACY = {
     key: f"{operation.noun.lower()}_accuracy_deviation" for key, operation in OPERATIONS.items()
 }  # in the table
+GAP = 0.21  # from method to method; models are 1 apart
 HOLLOW: dict[str, Any] = {"marker": "s", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.3}
 
 
@@ -34,15 +35,16 @@ def of_head(results: Results, models: Sequence[str], pool: str) -> list[str]:
 
 def probability_deviation(results: Results, models: Sequence[str]) -> Figure:
     """A panel per operation: for each model and method a box plot of the classes' Probability Deviations."""
+    known = results.shown(EDITED, models, edits=True)
     edited = {
-        name: {model: {method: _edited(results, model, method, name) for method in EDITED} for model in models}
+        name: {model: {method: _edited(results, model, method, name) for method in known} for model in models}
         for name in OPERATIONS
     }
     found = [one for of_models in edited.values() for row in of_models.values() for one in row.values() if one]
     if not found:
         raise _no_edits(results, models)
     methods = [
-        method for method in EDITED if method != "random" or any(row[method] for row in edited["remove"].values())
+        method for method in known if method != "random" or any(row[method] for row in edited["remove"].values())
     ]
     figure, panels = _operation_panels(models, len(methods))
     for panel, of_models in zip(panels, edited.values(), strict=True):
@@ -51,7 +53,7 @@ def probability_deviation(results: Results, models: Sequence[str]) -> Figure:
             values = np.array([*one.probability_deviation().values()]) if one else np.empty(0)
             drawn.extend(values)
             if len(values):
-                _box(panel, x, values, EDITED[method].colour)
+                _box(panel, x, values, EDITED[method].colour, _gap(methods) / GAP)
             else:
                 no_records(panel, x, "no ratios" if one else "no records")
         _ratio_axis(panel, drawn)
@@ -83,15 +85,15 @@ def _no_edits(results: Results, models: Iterable[str]) -> UserError:
     return UserError(f"{results.root}: no edit records of {', '.join(models)} in {EDITS}/<method>/<model>")
 
 
-def _box(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
+def _box(axes: Axes, x: float, values: np.ndarray, colour: str, scale: float) -> None:
     line, middle = {"color": colour, "linewidth": 1.2}, {"color": "black", "linewidth": 1.4}
     style: dict[str, Any] = {
         "boxprops": {"facecolor": colour, "edgecolor": colour, "alpha": 0.35},
         "medianprops": middle,
     }
     style |= {"whiskerprops": line, "capprops": line, "patch_artist": True, "showfliers": False}
-    axes.boxplot(values, positions=[x], widths=0.16, **style)
-    points(axes, x + jitter(len(values), 0.12), values, colour)
+    axes.boxplot(values, positions=[x], widths=0.16 * scale, **style)
+    points(axes, x + jitter(len(values), 0.12 * scale), values, colour)
 
 
 def _ratio_axis(axes: Axes, values: Sequence[float]) -> None:
@@ -118,7 +120,11 @@ def accuracy_deviation(results: Results, found: dict) -> Figure:
     entries = [entry for of_models in rows.values() for row in of_models for entry in row.values()]
     if not any(map(_known, entries)):
         raise _no_edits(results, models)
-    methods = [method for method in EDITED if method != "random" or any(_known(row[method]) for row in rows["remove"])]
+    methods = [
+        method
+        for method in rows["remove"][0]
+        if method != "random" or any(_known(row[method]) for row in rows["remove"])
+    ]
     figure, panels = _operation_panels(models, len(methods), sharey=True)
     for panel, of_models in zip(panels, rows.values(), strict=True):
         for x, method, entry in _places(of_models, methods):
@@ -169,11 +175,16 @@ def _operation_panels(models: Sequence[str], methods: int, sharey: bool = False)
     return figure, panels
 
 
+def _gap(methods: Sequence[str]) -> float:
+    """Between methods, so that those of a model do not reach the next model's."""
+    return min(GAP, 0.84 / len(methods))
+
+
 def _places(rows: Iterable[dict], methods: Sequence[str]) -> Iterable[tuple[float, str, Any]]:
     """(x, method, what a row has of it) for every model's row and every method."""
     for i, row in enumerate(rows):
         for j, method in enumerate(methods):
-            yield i + 0.21 * (j - (len(methods) - 1) / 2), method, row[method]
+            yield i + _gap(methods) * (j - (len(methods) - 1) / 2), method, row[method]
 
 
 def _name_models(panels: Sequence[Axes], models: Sequence[str], sizes: Sequence[str]) -> None:

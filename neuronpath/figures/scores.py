@@ -65,13 +65,14 @@ def class_scores(results: Results, models: Sequence[str]) -> Figure:
 
 def _score_panels(results: Results, models: Sequence[str]) -> tuple[Figure, list[Axes], list[dict]]:
     """A panel per model with titles and axes, and per model {method: {label: scores (n,)}}."""
-    scores = [{method: _scores(results, model, method) for method in METHODS} for model in models]
+    methods = results.shown(METHODS, models)
+    scores = [{method: _scores(results, model, method) for method in methods} for model in models]
     width = _linear_width(scores)
     if width is None:
         raise UserError(f"{results.root}: no scores of {', '.join(models)}")
     columns = min(COLUMNS, len(models))
     rows = -(-len(models) // columns)
-    figure = Figure(figsize=(max(6.5, 3.6 * columns + 0.6), 3.8 * rows + 1), layout="constrained")
+    figure = Figure(figsize=(max(6.5, 1.2 * len(methods) * columns + 0.6), 3.8 * rows + 1), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     units = [objective.unit for objective in _objectives(results, models)]
     for panel in panels[:, 0]:
@@ -83,8 +84,8 @@ def _score_panels(results: Results, models: Sequence[str]) -> tuple[Figure, list
         panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=10 * width))
         panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        panel.set_xticks(range(len(METHODS)), [method.name.replace(" ", "\n") for method in METHODS.values()])
-        panel.set_xlim(-0.6, len(METHODS) - 0.4)
+        panel.set_xticks(range(len(methods)), [METHODS[method].name.replace(" ", "\n") for method in methods])
+        panel.set_xlim(-0.6, len(methods) - 0.4)
         n, settings = ", ".join(counts(_sizes(of_methods))), results.settings(model)
         rule = describe_rule(settings) + "\n" if "quadrature" in settings else ""
         panel.set_title(f"{escaped(model)}\n{rule}{n}", fontsize=9)

@@ -6,10 +6,12 @@ from .reading import (
     read_results as read_results,
 )
 from .schema import (
+    BASELINES as BASELINES,
     EDITED as EDITED,
     KEYS as KEYS,
     METHODS as METHODS,
     OPERATIONS as OPERATIONS,
+    PAPER as PAPER,
     check_record as check_record,
     keys_of as keys_of,
 )

@@ -22,18 +22,43 @@ class Method:
     score: str  # and the one that holds its Joint Attribution Score
     colour: str  # in pictures; Okabe and Ito's: colour-blind safe
 
+    @property
+    def option(self) -> str:
+        """What tells edit.py where its records are, without dashes."""
+        return f"{self.job.partition('/')[0]}_path"
 
-#: The paper's, in its order.
+
+def _baseline(name: str, noun: str, script_name: str, colour: str) -> Method:
+    return Method(name, noun, f"baseline/{script_name}", "path", "score", colour)
+
+
+#: The paper's, in its order, and the baselines of path/baseline.py.
 METHODS = {
     "base": Method("Activation", "activation path", "ja", "base", "base_score", "#D55E00"),
     "influence_pattern": Method(
         "Influence Pattern", "influence pattern", "influence_pattern", "path", "score", "#009E73"
     ),
     "ja": Method("Neuron Path", "neuron path", "ja", "ja", "ja_score", "#0072B2"),
+    "gradient_activation": _baseline(
+        "Gradient × Activation", "path by gradient × activation", "gradient_activation", "#E69F00"
+    ),
+    "conductance": _baseline("Conductance", "path by conductance", "conductance", "#56B4E9"),
+    "layer_ig": _baseline("Layer Integrated Gradients", "path by layer integrated gradients", "layer_ig", "#CC79A7"),
+    "ablation": _baseline("Ablation", "path by ablation", "ablation", "#000000"),
+    "uniform": _baseline("Random", "random path", "random", "#F0E442"),  # edits call another control "random"
 }
 
-#: With the control of edits: units about as active as the neuron path's.
-EDITED = {**METHODS, "random": Method("Matched control", "matched control", "ja", "ja", "", "#7F7F7F")}
+PAPER = ("base", "influence_pattern", "ja")
+
+#: Keys of METHODS by what `--method` of path/baseline.py calls them.
+BASELINES = {method.job.partition("/")[2]: key for key, method in METHODS.items() if method.job.startswith("baseline/")}
+
+#: With the control of edits, behind the paper's: units about as active as the neuron path's.
+EDITED = {
+    **{key: METHODS[key] for key in PAPER},
+    "random": Method("Matched control", "matched control", "ja", "ja", "", "#7F7F7F"),
+    **{key: METHODS[key] for key in BASELINES.values()},
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +145,7 @@ WRITERS = {
     "all": "all",
     "joint_attr": "`joint_attr`",
     "influence_pattern": "`influence_pattern`",
+    "baseline": "`baseline`",
     "shortlist": "`joint_attr --search shortlist`",
     "auto": "`joint_attr --quadrature auto`",
     "edit": "`edit.py`",
@@ -148,11 +174,15 @@ KEYS = {
     "base_act": Key(NEURONS, ("joint_attr",), "its neurons' activations"),
     "method": Key(TEXT, ("edit", "prune"), "whose paths are edited"),
     "path": Key(
-        PATH, ("influence_pattern", "edit", "prune"), "the influence pattern; the path edited; the units retained"
+        PATH,
+        ("influence_pattern", "baseline", "edit", "prune"),
+        "the influence pattern; the baseline's path; the path edited; the units retained",
     ),
-    "score": Key(NUMBER, ("influence_pattern",), "the pattern's Joint Attribution Score"),
+    "score": Key(NUMBER, ("influence_pattern", "baseline"), "its Joint Attribution Score"),
     "margin": Key(
-        LAYERS, ("joint_attr", "influence_pattern"), "how clearly each layer's choice was made, 0 (a tie) to 1"
+        LAYERS,
+        ("joint_attr", "influence_pattern", "baseline"),
+        "how clearly each layer's choice was made, 0 (a tie) to 1",
     ),
     "search_rank": Key(LAYERS, ("shortlist",), "the chosen neuron's place in the estimate, from 1"),
     "search_scored": Key(LAYERS, ("shortlist",), "neurons that were scored exactly"),

@@ -1,5 +1,6 @@
 from .editing import Edit as Edit
 from .extraction import (
+    Baseline as Baseline,
     InfluencePattern as InfluencePattern,
     JointAttribution as JointAttribution,
     TopKAttribution as TopKAttribution,

@@ -192,11 +192,11 @@ def _images(source: ImageSet, labels: set[int]) -> dict[int, list[str]]:
 def paths_folder(options: Namespace) -> tuple[Path, Method]:
     """Where the paths of the chosen method are, and whose they are."""
     method = METHODS["ja" if options.method == "random" else options.method]
-    given = getattr(options, f"{method.job}_path")
-    job = method.job if method.job != "ja" or "topK" not in options else f"ja_top{options.topK}"
-    directory = given or results_folder(job, options)
+    several = "topK" in options and method.job != "influence_pattern" and (options.topK > 1 or method.job == "ja")
+    job = f"{method.job}_top{options.topK}" if several else method.job
+    directory = getattr(options, method.option) or results_folder(job, options)
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; run the search first, or give --{method.job}_path")
+        raise UserError(f"{directory}: no such folder; run the search first, or give --{method.option}")
     return directory, method
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..cli import options as opt
 from ..cli.parsing import Parser, factor
-from ..records.schema import EDITED, METHODS, OPERATIONS
+from ..records.schema import EDITED, OPERATIONS
 from .extraction import add_objective
 from .job import Job
 
@@ -23,14 +23,22 @@ def add_paths(parser: Parser, folder: str) -> None:
         "--method",
         choices=tuple(EDITED),
         default="ja",
-        help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; random, a "
+        help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; "
+        "gradient_activation, conductance, layer_ig, ablation; uniform: path/baseline.py's random; random, a "
         "control: units about as active as those of the neuron path, 5 draws averaged, or, to prune by, units drawn "
         "uniformly (default: %(default)s)",
     )
-    for job in dict.fromkeys(method.job for method in METHODS.values()):
-        script, default = ("joint_attr", folder) if job == "ja" else (job, job)
+    suffix = folder.removeprefix("ja")  # of records of several neurons per layer
+    for option, script, default in (
+        ("ja", "joint_attr", folder),
+        ("influence_pattern", "influence_pattern", "influence_pattern"),
+        ("baseline", "baseline", f"baseline/<its method>{suffix}"),
+    ):
         group.add_argument(
-            f"--{job}_path", type=Path, metavar="DIR", help=f"records of {script} (default: results/{default}/<model>)"
+            f"--{option}_path",
+            type=Path,
+            metavar="DIR",
+            help=f"records of {script} (default: results/{default}/<model>)",
         )
     opt.add_input_prefix(group)
     group.add_argument(

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from ..attribution.objectives import OBJECTIVES, PROBABILITY
 from ..attribution.quadrature import AUTO, LEAST, PAPER, RULES
+from ..attribution.rankings import RANKINGS, Ablation
 from ..attribution.searches import SEARCHES, Shortlist
 from ..cli import options as opt
-from ..cli.parsing import Parser, target, whole
+from ..cli.parsing import Parser, target, whole, whole_or_all
 from ..errors import UserError
+from ..records.schema import BASELINES, METHODS
 from .job import Job
 
 if TYPE_CHECKING:
@@ -107,10 +109,9 @@ def settle_attribution(options: Namespace) -> None:
 
 
 class Extraction(Job):
-    """What both extraction jobs have in common."""
+    """What the extraction jobs have in common."""
 
     base_name: str
-    methods: tuple[str, ...]  # of METHODS, whose paths are recorded
     searches = False
 
     @property
@@ -175,3 +176,50 @@ class InfluencePattern(Extraction):
         from .extraction_plan import plan_influence
 
         return plan_influence(inputs, self.methods)
+
+
+class Baseline(Extraction):
+    """A baseline that the paper does not have: another way to choose a layer's neurons, for both kinds of heads."""
+
+    base_name = "baseline"
+
+    @property
+    def scripts(self) -> dict[str, str]:
+        return dict.fromkeys(("cls", "mean"), "path/baseline.py")
+
+    def add_options(self, parser: Parser) -> None:
+        super().add_options(parser)
+        group = parser.add_argument_group("baseline")
+        group.add_argument(
+            "--method",
+            choices=tuple(RANKINGS),
+            default="gradient_activation",
+            help="by what the neurons of a layer are ranked. gradient_activation: gradient times activation, the "
+            "cheapest; conductance, along the ramped image with --ig_total_step nodes k/M; layer_ig: integrated "
+            "gradients of the layer alone; ablation: what F loses where the neuron is 0; random: drawn uniformly, see "
+            "--seed (default: %(default)s)",
+        )
+        opt.add_top_k(group, 1)
+        group.add_argument(
+            "--candidates",
+            type=whole_or_all(1),
+            metavar="N",
+            help="ablation: how many neurons of a layer are tried, the best by gradient times activation, or all, for "
+            f"small models; cost is proportional (default: {Ablation().candidates})",
+        )
+
+    def settle(self, options: Namespace) -> None:
+        super().settle(options)
+        if options.candidates is None:
+            options.candidates = Ablation().candidates if options.method == "ablation" else None
+        elif options.method != "ablation":
+            raise UserError(f"--candidates: --method {options.method} has no use for it; leave one of the two out")
+
+    def folder(self, options: Namespace) -> str:
+        folder = METHODS[BASELINES[options.method]].job
+        return folder if options.topK == 1 else f"{folder}_top{options.topK}"
+
+    def prepare(self, inputs: Inputs) -> Plan:
+        from .extraction_plan import plan_baseline
+
+        return plan_baseline(inputs)

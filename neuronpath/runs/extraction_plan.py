@@ -8,22 +8,25 @@ import torch
 from torch import Tensor
 
 from ..attribution.adaptive import NODES, find_path_auto
+from ..attribution.baselines import baseline_path
 from ..attribution.candidates import STOPPED
 from ..attribution.forward import resolve_targets
 from ..attribution.influence import influence_path
 from ..attribution.objectives import OBJECTIVES, of_classes
 from ..attribution.quadrature import AUTO, Quadrature
+from ..attribution.rankings import RANKINGS, Ablation, RandomUnits, Ranking
 from ..attribution.search import NeuronPath, find_path
 from ..attribution.searches import SEARCHES, Shortlist
 from ..errors import UserError
 from ..files import Item
-from ..records.schema import METHODS, keys_of
+from ..records.schema import BASELINES, METHODS, keys_of
 from .edit_plan import check_finite
 from .run import Inputs, Plan
 from .summary import NEAR_TIES, ScoreSummary
 
 CONVERGED = {1: True, 0: False, -1: None}  # NeuronPath.converged in records
-Find = Callable[[Tensor, Tensor, int], dict]  # columns of a record from images, targets and rows
+#: Columns of a record from images, their names, targets and rows.
+Find = Callable[[Tensor, list[str], Tensor, int], dict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class ExtractionPlan(Plan):
 
     def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
         targets = targets_of(self.inputs.options, items, images.device)
-        columns = self.find(images, targets, rows)
+        columns = self.find(images, [item.image for item in items], targets, rows)
         logits = columns.pop("logits")
         check_finite(logits.softmax(-1))
         probabilities = OBJECTIVES[self.inputs.options.objective].probabilities(logits)
@@ -53,9 +56,8 @@ class ExtractionPlan(Plan):
 
 def plan_joint_attribution(inputs: Inputs, k: int, methods: tuple[str, ...]) -> ExtractionPlan:
     """UserError for numbers that do not fit the model."""
-    o, neurons = inputs.options, inputs.model.config.mlp_dim
-    if k > neurons:
-        raise UserError(f"--topK {k}: a layer of this model has {neurons} neurons")
+    o = inputs.options
+    _check_k(inputs, k)
     if o.shortlist_max is not None and o.shortlist_max < k:
         raise UserError(f"--shortlist_max {o.shortlist_max}: at least the {k} neurons of --topK must be scored")
     search = Shortlist(o.shortlist_max) if o.search == "shortlist" else SEARCHES[o.search]
@@ -70,7 +72,7 @@ def plan_joint_attribution(inputs: Inputs, k: int, methods: tuple[str, ...]) -> 
         more |= {"auto_nodes": list(NODES[o.search])}
         writers.append("auto")
 
-    def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+    def find(images: Tensor, _: list[str], targets: Tensor, rows: int) -> dict:
         given, named = (inputs.model, images, targets), {"search": search, "objective": o.objective}
         if o.quadrature == AUTO:
             return path_columns(find_path_auto(*given, k=k, internal_batch_size=rows, **named))
@@ -84,11 +86,43 @@ def plan_influence(inputs: Inputs, methods: tuple[str, ...]) -> ExtractionPlan:
     o, model = inputs.options, inputs.model
     quadrature = Quadrature(o.quadrature, o.ig_total_step)
 
-    def find(images: Tensor, targets: Tensor, rows: int) -> dict:
+    def find(images: Tensor, _: list[str], targets: Tensor, rows: int) -> dict:
         found = influence_path(model, images, targets, quadrature, objective=o.objective, internal_batch_size=rows)
         return {"logits": found.logits, "path": found.path, "score": found.score, "margin": found.margin}
 
     return _plan(inputs, find, methods, keys_of("influence_pattern"), {})
+
+
+def plan_baseline(inputs: Inputs) -> ExtractionPlan:
+    """UserError for numbers that do not fit the model."""
+    o, model = inputs.options, inputs.model
+    quadrature, ranking = Quadrature(o.quadrature, o.ig_total_step), _ranking(o)
+    _check_k(inputs, o.topK)
+    more = {"method": o.method, "topK": o.topK}
+    if isinstance(ranking, Ablation):
+        if ranking.candidates is not None and ranking.candidates < o.topK:
+            raise UserError(f"--candidates {o.candidates}: at least the {o.topK} neurons of --topK must be tried")
+        more |= {"candidates": o.candidates}
+    if isinstance(ranking, RandomUnits):
+        more |= {"seed": ranking.seed}
+
+    def find(images: Tensor, names: list[str], targets: Tensor, rows: int) -> dict:
+        named = {"k": o.topK, "names": names, "objective": o.objective, "internal_batch_size": rows}
+        found = baseline_path(model, images, targets, ranking, quadrature, **named)
+        return {"logits": found.logits, "path": found.path, "score": found.score, "margin": found.margin}
+
+    return _plan(inputs, find, (BASELINES[o.method],), keys_of("baseline"), more)
+
+
+def _ranking(options: Namespace) -> Ranking:
+    if options.method == "ablation":
+        return Ablation(None if options.candidates == "all" else options.candidates)
+    return RandomUnits(options.seed) if options.method == "random" else RANKINGS[options.method]
+
+
+def _check_k(inputs: Inputs, k: int) -> None:
+    if k > (neurons := inputs.model.config.mlp_dim):
+        raise UserError(f"--topK {k}: a layer of this model has {neurons} neurons")
 
 
 def _plan(inputs: Inputs, find: Find, methods: tuple[str, ...], keys: tuple[str, ...], more: dict) -> ExtractionPlan:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Job(ABC):
-    """What one script computes; `pool` is the kind of head that it is for."""
+    """What one script computes; `pool` is the kind of head that it is for, None: either."""
 
-    def __init__(self, pool: str):
+    def __init__(self, pool: str | None = None):
         self.pool = pool
 
     @property

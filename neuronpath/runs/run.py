@@ -270,9 +270,10 @@ def _load(job: Job, options: Namespace) -> StagedModel:
                 warnings.simplefilter("ignore")
             named = {"img_size": o.img_size, "device": o.device, "dtype": o.dtype, **told(o)}
             model = load(o.pretrain_weight, o.model_type, **named)
-        check_head(o.pretrain_weight, model, job.pool)
+        if job.pool:
+            check_head(o.pretrain_weight, model, job.pool)
     except HeadError as e:
-        if e.pool not in job.scripts:
+        if job.pool is None or e.pool not in job.scripts:
             raise
         other = job.scripts[e.pool]
         if CHECKOUT is None:

@@ -9,7 +9,10 @@ from neuronpath.analysis.metrics import Missing
 from neuronpath.analysis.results import Results, edited_of, scores_of
 from neuronpath.errors import UserError
 
-JOBS = ["ja", "influence_pattern", *(f"edit/remove_enhance/{m}" for m in ("base", "influence_pattern", "ja", "random"))]
+BASELINES = ("gradient_activation", "conductance", "layer_ig", "ablation")
+EDITED = ("base", "influence_pattern", "ja", "random", *BASELINES, "uniform")
+JOBS = ["ja", "influence_pattern", *(f"baseline/{m}" for m in (*BASELINES, "random"))]
+JOBS += [f"edit/remove_enhance/{m}" for m in EDITED]
 
 
 def write(root: Path, job: str, model: str, *records: dict, prefix: str = "p", label: int = 0, **settings) -> Path:
@@ -40,6 +43,17 @@ def test_no_records_say_where_they_are_looked_for(tmp_path):
     with pytest.raises(UserError) as e:
         Results(tmp_path, "p").models()
     assert str(e.value) == f"{tmp_path}: no p records in <job>/<model>, <job> being {', '.join(JOBS)}"
+
+
+def test_baselines_are_shown_where_a_model_has_their_records(tmp_path):
+    results = Results(tmp_path, "p")
+    assert results.shown(EDITED, ["a", "b"]) == [*EDITED[:4]]
+    write(tmp_path, "baseline/random", "b")
+    write(tmp_path, "edit/remove_enhance/layer_ig", "a")
+    assert results.shown(EDITED, ["a", "b"]) == [*EDITED[:4], "uniform"]
+    assert results.shown(EDITED[:1], ["a", "b"]) == ["base"]
+    assert results.shown(EDITED, ["a", "b"], edits=True) == [*EDITED[:4], "layer_ig"]
+    assert results.shown(EDITED, ["a"]) == [*EDITED[:4]]
 
 
 def test_records_are_read_once_and_labels_without_any_are_left_out(tmp_path):

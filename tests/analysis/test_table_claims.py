@@ -8,14 +8,15 @@ from made import write_folder
 from neuronpath.analysis.results import Results
 from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results, table
 
-ALL = ["base", "influence_pattern", "ja", "random"]
-OTHERS = ["base", "influence_pattern", "random"]
+BASELINES = ["gradient_activation", "conductance", "layer_ig", "ablation", "uniform"]
+ALL = ["base", "influence_pattern", "ja", "random", *BASELINES]
+OTHERS = ["base", "influence_pattern", "random", *BASELINES]
 
 
 def test_every_measure_in_order_with_its_name_digits_and_methods():
     found = [(key, m.name, m.group, m.digits, [*m.methods], m.signed, m.paper) for key, m in MEASURES.items()]
     jas = "joint_attribution_score"
-    expected = [(jas, "Joint Attribution Score", "score", 4, ALL[:3], False, jas)]
+    expected = [(jas, "Joint Attribution Score", "score", 4, ALL[:3] + BASELINES, False, jas)]
     names = {"removal": "Removal", "enhancement": "Enhancement"}
     for key, name in names.items():
         own = f"{key}_accuracy_deviation"
@@ -129,6 +130,24 @@ def test_the_text_of_a_whole_table(root):
         "",
         "Up to 1 images, whose probability was 0 before the edit, are left out of ratios.",
     ])  # fmt: skip
+
+
+def test_baselines_have_rows_where_a_model_has_their_records(root):
+    """Scores of one, edits of another; no row says "missing" for all models."""
+    write_folder(root / "baseline/random" / "mine", {0: [{"score": 0.5}]})
+    ja = {0: [edited(0, 0.5, 0.5, 0.5, True, True, True)]}
+    write_folder(root / "edit/remove_enhance/layer_ig" / "ViT-B_16", ja)
+    results = Results(root, "imgnet_all")
+    before, found = results.models(), table(results, results.models())
+    assert before == ["ViT-B_16", "mine"]
+    rows = {key: [*methods] for key, methods in found["measures"].items()}
+    assert rows.pop("joint_attribution_score") == [*ALL[:3], "uniform"]
+    for key in ("removal_paired_probability", "enhancement_paired_probability"):
+        assert rows.pop(key) == [*OTHERS[:3], "layer_ig"]
+    assert [*rows.values()] == [[*ALL[:4], "layer_ig"]] * 6
+    lines = markdown(found).splitlines()
+    assert "|  | Random | missing | 0.5000 |" in lines
+    assert "|  | Layer Integrated Gradients | +0.00 | missing |" in lines
 
 
 def test_a_model_without_entries_of_the_chosen_groups_has_no_images(root):

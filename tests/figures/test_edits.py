@@ -1,5 +1,7 @@
 """Pictures of edits."""
 
+from itertools import pairwise
+
 import pytest
 from helpers import caption, legend, saved, write_lines
 from made import results_of, write_results
@@ -7,7 +9,9 @@ from made import results_of, write_results
 from neuronpath.analysis.table import paper_results, table
 from neuronpath.errors import UserError
 from neuronpath.figures.edits import accuracy_deviation, of_head, probability_deviation
-from neuronpath.records.schema import EDITED, METHODS
+from neuronpath.records.schema import EDITED, PAPER
+
+SHOWN = (*PAPER, "random")  # of `write_results`
 
 
 def test_probability_deviation_has_a_box_per_model_and_method(tmp_path):
@@ -16,10 +20,10 @@ def test_probability_deviation_has_a_box_per_model_and_method(tmp_path):
     assert [panel.get_title().split()[0] for panel in figure.axes] == ["Removal", "Enhancement"]
     names = [tick.get_text() for tick in figure.axes[1].get_xticklabels()]
     assert names == ["MAE-a\nn = 8 images\n2 classes", "ViT-a\nn = 12 images\n3 classes"]
-    assert legend(figure) == [*(method.name for method in EDITED.values()), "one class"]
+    assert legend(figure) == [*(EDITED[key].name for key in SHOWN), "one class"]
     for panel in figure.axes:
         boxes = [patch for patch in panel.patches if patch.get_facecolor()[3] == 0.35]
-        assert len(boxes) == 2 * len(EDITED)
+        assert len(boxes) == 2 * len(SHOWN)
         assert [1, 1] in [[*line.get_ydata()] for line in panel.lines if line.get_linestyle() == "--"]
     assert "left out" not in caption(figure)
     assert saved(figure, tmp_path)
@@ -33,9 +37,9 @@ def test_accuracy_deviation_beside_the_paper_where_it_has_the_model(tmp_path):
     for panel, key in zip(figure.axes, ("removal_accuracy_deviation", "enhancement_accuracy_deviation"), strict=True):
         ours = [line.get_ydata()[0] for line in panel.lines if line.get_marker() == "o"]
         entries = found["measures"][key]
-        assert ours == [entries[method][model]["value"] for model in found["models"] for method in EDITED]
+        assert ours == [entries[method][model]["value"] for model in found["models"] for method in SHOWN]
         hollow = [line.get_ydata()[0] for line in panel.lines if line.get_marker() == "s"]
-        assert hollow == [paper[key][method][0] for method in METHODS]
+        assert hollow == [paper[key][method][0] for method in PAPER]
         assert "percentage points" in panel.get_ylabel()
     names = [tick.get_text() for tick in figure.axes[1].get_xticklabels()]
     assert names == ["ViT-B_16\nn = 12 images", "ViT-a\nn = 12 images"]
@@ -51,7 +55,7 @@ def test_images_of_probability_zero_are_left_out_and_counted(tmp_path):
     assert {len(p.get_offsets()) for p in figure.axes[0].collections} == {2}
     results = results_of(write_results(tmp_path, "ViT-b", (2, 2), zero=(0, 1)))
     figure = probability_deviation(results, ["ViT-b"])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["no ratios"] * len(EDITED)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no ratios"] * len(SHOWN)
     assert saved(figure, tmp_path)
 
 
@@ -69,3 +73,20 @@ def test_heads_go_by_settings_before_names(tmp_path):
     assert of_head(results, ["MAE-a", "b"], "mean") == ["b"]
     with pytest.raises(UserError, match=r"no records of MAE models, only of MAE-a$"):
         of_head(results, ["MAE-a"], "mean")
+
+
+def test_baselines_are_drawn_where_they_have_records(tmp_path):
+    """Nine methods of a model beside those of the next, without an overlap."""
+    results = results_of(write_results(write_results(tmp_path, "ViT-a", methods=tuple(EDITED)), "ViT-b"))
+    models = ["ViT-a", "ViT-b"]
+    figure = probability_deviation(results, models)
+    assert legend(figure) == [*(method.name for method in EDITED.values()), "one class"]
+    panel = figure.axes[0]
+    boxes = [patch.get_path().vertices[:, 0] for patch in panel.patches if patch.get_facecolor()[3] == 0.35]
+    spans = sorted((x.min(), x.max()) for x in boxes)
+    assert len(spans) == 9 + 4
+    assert all(end < begin for (_, end), (begin, _) in pairwise(spans))
+    assert [text.get_text() for text in panel.texts] == ["no records"] * 5
+    figure = accuracy_deviation(results, table(results, models, ["accuracy"]))
+    assert legend(figure) == [method.name for method in EDITED.values()]
+    assert saved(figure, tmp_path)

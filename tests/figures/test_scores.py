@@ -6,7 +6,7 @@ from helpers import caption, saved, write_lines
 from made import results_of, write_results
 
 from neuronpath.figures.scores import class_scores, score_distributions
-from neuronpath.records.schema import METHODS
+from neuronpath.records.schema import METHODS, PAPER
 
 
 def test_the_black_line_is_the_median_of_the_classes(tmp_path):
@@ -17,7 +17,7 @@ def test_the_black_line_is_the_median_of_the_classes(tmp_path):
         if hasattr(collection, "get_segments")
         for segment in collection.get_segments()
     }
-    for x, method in enumerate(METHODS.values()):
+    for x, method in enumerate(METHODS[key] for key in PAPER):
         records = results.records(method.job, "ViT-a").values()
         means = [np.mean([record[method.score] for record in found]) for found in records]
         assert lines[x] == pytest.approx(np.median(means))
@@ -33,10 +33,21 @@ def test_scores_have_a_panel_per_model_and_all_methods(tmp_path):
             ["MAE-a", "quadrature right, m = 20", "n = 8 images, 2 classes"],
         ]
         names = [tick.get_text().replace("\n", " ") for tick in figure.axes[0].get_xticklabels()]
-        assert names == [method.name for method in METHODS.values()]
+        assert names == [METHODS[key].name for key in PAPER]
         assert "JAS(P)" in caption(figure)
         assert "n = 8 to 12 images per model" in caption(figure)
         assert saved(figure, tmp_path)
+
+
+def test_baselines_are_drawn_where_they_have_records(tmp_path):
+    results = results_of(write_results(tmp_path, "ViT-a"))
+    found = [{"image": str(i), "path": [[0]], "score": i / 10} for i in range(3)]
+    write_lines(tmp_path / "baseline/random/ViT-a" / "imgnet_all-0.rlt.jsonl", found)
+    for draw in (score_distributions, class_scores):
+        panel = draw(results, ["ViT-a"]).axes[0]
+        names = [tick.get_text().replace("\n", " ") for tick in panel.get_xticklabels()]
+        assert names == [*(METHODS[key].name for key in PAPER), "Random"]
+        assert panel.get_xlim() == (-0.6, 3.6)
 
 
 def test_mean_and_class_means_are_where_they_belong(tmp_path):

@@ -6,7 +6,18 @@ from dataclasses import asdict
 import pytest
 from helpers import tiny_config
 
-from neuronpath.records.schema import EDITED, KEYS, METHODS, MOST_UNITS, OPERATIONS, PATHS, check_record, keys_of
+from neuronpath.records.schema import (
+    BASELINES,
+    EDITED,
+    KEYS,
+    METHODS,
+    MOST_UNITS,
+    OPERATIONS,
+    PAPER,
+    PATHS,
+    check_record,
+    keys_of,
+)
 
 SIZES = tiny_config(depth=2, mlp_dim=5, num_classes=3)
 INDEX = ([0, 2], [3, -1, 1.0, True, "1", None, [1]])
@@ -86,6 +97,7 @@ class TestWriters:
             ((), ("pred", "prob")),
             (("joint_attr",), JOINT),
             (("influence_pattern",), ["pred", "prob", "path", "score", "margin"]),
+            (("baseline",), ["pred", "prob", "path", "score", "margin"]),
             (
                 ("joint_attr", "shortlist", "auto"),
                 (*JOINT, "search_rank", "search_scored", "search_stopped", "nodes", "converged"),
@@ -117,9 +129,27 @@ class TestWriters:
             ),
             ("ja", "Neuron Path", "neuron path", "ja", "ja", "ja_score", "#0072B2"),
             ("random", "Matched control", "matched control", "ja", "ja", "", "#7F7F7F"),
+            *((key, *names, f"baseline/{job}", "path", "score", colour) for key, job, *names, colour in self.OTHERS),
         ]
         assert [(name, *asdict(method).values()) for name, method in EDITED.items()] == rows
-        assert [*METHODS.items()] == [*EDITED.items()][:3]
+        assert [*METHODS.items()] == [item for item in EDITED.items() if item[0] != "random"]
+        assert tuple(EDITED)[:3] == PAPER
+
+    OTHERS = (
+        ("gradient_activation",) * 2 + ("Gradient × Activation", "path by gradient × activation", "#E69F00"),
+        ("conductance", "conductance", "Conductance", "path by conductance", "#56B4E9"),
+        ("layer_ig",) * 2 + ("Layer Integrated Gradients", "path by layer integrated gradients", "#CC79A7"),
+        ("ablation", "ablation", "Ablation", "path by ablation", "#000000"),
+        ("uniform", "random", "Random", "random path", "#F0E442"),
+    )
+
+    def test_baselines_by_the_words_of_their_script(self):
+        assert {job: key for key, job, *_ in self.OTHERS} == BASELINES
+
+    def test_which_option_of_edit_tells_where_records_are(self):
+        options = {"base": "ja_path", "influence_pattern": "influence_pattern_path", "ja": "ja_path"}
+        options |= dict.fromkeys(BASELINES.values(), "baseline_path") | {"random": "ja_path"}
+        assert {key: method.option for key, method in EDITED.items()} == options
 
     def test_operations(self):
         assert json.loads(json.dumps({name: asdict(one) for name, one in OPERATIONS.items()})) == {

@@ -17,7 +17,7 @@ from neuronpath.errors import UserError
 from neuronpath.models.checkpoint import save
 from neuronpath.runs import job
 from neuronpath.runs.editing import Edit
-from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
+from neuronpath.runs.extraction import Baseline, InfluencePattern, JointAttribution, TopKAttribution
 from neuronpath.runs.pruning import TopKEdit
 
 COUNTS = (3, 1, 2, 5)
@@ -163,6 +163,7 @@ class TestArgs:
             (TopKAttribution, "joint_attr", ("--topK", 3), RULE | {"search": "layer", "topK": 3}),
             (TopKAttribution, "joint_attr", (), RULE | {"search": "layer", "topK": 5}),
             (InfluencePattern, "influence_pattern", ("--target", "3"), RULE | {"target": 3}),
+            (Baseline, "baseline", (), RULE | {"method": "gradient_activation", "topK": 1}),
         ],
     )
     def test_settings_of_extraction(self, run, of, name, more, own):
@@ -302,6 +303,8 @@ class TestRefusals:
         [
             (JointAttribution, (), "ja"),
             (InfluencePattern, (), "influence_pattern"),
+            (Baseline, ("--method", "random"), "baseline/random"),
+            (Baseline, ("--topK", 2), "baseline/gradient_activation_top2"),
             (TopKAttribution, (), "ja_top5"),
             (TopKAttribution, ("--topK", 2), "ja_top2"),
             (TopKEdit, ("--method", "random"), "edit/prune/random"),

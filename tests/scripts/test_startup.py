@@ -15,7 +15,7 @@ SCRIPTS = sorted(
 )
 WEIGHTS = ("--pretrain_weight", "none.npz")
 #: What a command cannot do without, by the name of its script.
-REQUIRED = dict.fromkeys(("check.py", "edit.py", "joint_attr.py", "joint_attr_mae.py"), WEIGHTS)
+REQUIRED = dict.fromkeys(("baseline.py", "check.py", "edit.py", "joint_attr.py", "joint_attr_mae.py"), WEIGHTS)
 REQUIRED |= dict.fromkeys(("influence_pattern.py", "influence_pattern_mae.py"), WEIGHTS)
 REQUIRED |= {"name2img.py": ("--classes", "1"), "zero_shot.py": ("--pretrain_weight", "x", "--names", "x")}
 #: Each of the calls, one after another; what they print is theirs, and the last line tells how they ended.
@@ -44,7 +44,7 @@ def ended(name: str, *calls: tuple[str, ...]) -> tuple[list, str, list[str]]:
 
 
 def test_the_scripts_are_all_there():
-    assert len(SCRIPTS) == 24
+    assert len(SCRIPTS) == 25
     assert {name.rsplit("/", 1)[-1] for name in SCRIPTS} >= {"joint_attr.py", "edit.py", "table.py", "stages.py"}
     for name in SCRIPTS:
         assert 'if __name__ == "__main__":' in (ROOT / name).read_text(), name
