@@ -10,6 +10,7 @@ from .attribution import (
     NeuronPath as NeuronPath,
     Quadrature as Quadrature,
     RandomUnits as RandomUnits,
+    Setting as Setting,
     Shortlist as Shortlist,
     activation_path as activation_path,
     baseline_path as baseline_path,
@@ -19,7 +20,10 @@ from .attribution import (
     find_path_auto as find_path_auto,
     gain as gain,
     influence_path as influence_path,
+    mean_activations as mean_activations,
     remove as remove,
+    resample as resample,
+    retain as retain,
     score_path as score_path,
 )
 from .data import load_images as load_images

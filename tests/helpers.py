@@ -378,7 +378,7 @@ def assert_same_search(found: dict[str, dict], expected: dict[str, dict], tolera
 
 
 def assert_same_edits(found: dict[str, dict], expected: dict[str, dict], tolerance: float = 1e-6) -> None:
-    names = ("prob", "original", "remove", "enhance", "gain")
+    names = ("prob", "original", "remove", "enhance", "retain", "gain")
 
     def numbers(record: dict) -> list[float]:
         own = [record[key] for key in names[:-1] if key in record] + record.get("gain", [])

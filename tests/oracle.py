@@ -40,15 +40,16 @@ OBJECTIVES = {
 }
 
 
-def forward(model, image, overwrite=(), factors=None, all_tokens=False, objective="probability"):
+def forward(model, image, overwrite=(), factors=None, all_tokens=False, objective="probability", units=()):
     """F of every class (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
 
     `overwrite`: activations (N, H) for the neuron tokens, of the first layers or, as a dict, of any layers.
     `factors` (L, H): what the activations that arise are multiplied by, at the neuron tokens or at all.
+    `units`: by (layer, unit) the activations (N,) that it is set to, where the rest is as it arises.
     `model`: of the package, or a `Hooked` one.
     """
     if isinstance(model, Hooked):
-        return model.forward(image, overwrite, factors, all_tokens, objective)
+        return model.forward(image, overwrite, factors, all_tokens, objective, units)
     overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
     s, c = model.state_dict(), model.config
     heads, size = c.num_heads, c.width // c.num_heads
@@ -87,6 +88,11 @@ def forward(model, image, overwrite=(), factors=None, all_tokens=False, objectiv
             h = h.clone()
             for token in range(len(h)) if all_tokens else range(first, last):
                 h[token] = h[token] * factors[layer]
+        for place in units:
+            if place[0] == layer:
+                h = h.clone()
+                for token in range(first, last):
+                    h[token, place[1]] = units[place][token - first]
         z = a + affine(h, f"{name}.mlp.fc2")
     if c.pool == "cls":
         pooled = norm(z[0], "norm")
@@ -108,7 +114,7 @@ class Hooked:
         self.module, self.lasts, self.tokens, self.logits = module, lasts, torch.as_tensor(tokens), logits
         self.config = SimpleNamespace(depth=len(lasts), mlp_dim=lasts[0].in_features)
 
-    def forward(self, image, overwrite, factors, all_tokens, objective):
+    def forward(self, image, overwrite, factors, all_tokens, objective, units):
         overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
         hidden = []
 
@@ -122,6 +128,11 @@ class Hooked:
                     h = h.clone()
                     for token in range(h.shape[1]) if all_tokens else self.tokens.tolist():
                         h[0, token] = h[0, token] * factors[layer]
+                for place in units:
+                    if place[0] == layer:
+                        h = h.clone()
+                        for i, token in enumerate(self.tokens.tolist()):
+                            h[0, token, place[1]] = units[place][i]
                 return (h,)
 
             return hook
@@ -138,6 +149,38 @@ class Hooked:
 def edited(model, image, factors, all_tokens=False, objective="probability"):
     """F of every class (C,) in the forward in which the activations of layer l are multiplied by `factors` (L, H)."""
     return forward(model, image, factors=factors, all_tokens=all_tokens, objective=objective)[0]
+
+
+def ablated(model, image, values, objective="probability"):
+    """F of every class (C,) in the forward in which units are set: `values` by (layer, unit), one per neuron token."""
+    return forward(model, image, objective=objective, units=values)[0]
+
+
+def means(model, images):
+    """Per layer and unit the mean activation over all images and neuron tokens, (L, H)."""
+    found = torch.zeros(model.config.depth, model.config.mlp_dim, dtype=torch.float64)
+    for image in images:
+        for layer, h in enumerate(forward(model, image)[1]):
+            for unit in range(h.shape[1]):
+                found[layer, unit] += sum(h[:, unit].tolist()) / len(h) / len(images)
+    return found
+
+
+def at_means(path, means, tokens):
+    """By (layer, unit) of the path its mean, at each of so many tokens."""
+    return {(layer, n): [means[layer, n].item()] * tokens for layer, neurons in enumerate(path) for n in neurons}
+
+
+def all_but(path, means, tokens):
+    """By (layer, unit) of all units but the path's their means."""
+    units = [[n for n in range(means.shape[1]) if n not in neurons] for neurons in path]
+    return at_means(units, means, tokens)
+
+
+def of_other(model, path, other):
+    """By (layer, unit) of the path its activations (N,) in another image."""
+    hidden = forward(model, other)[1]
+    return {(layer, n): hidden[layer][:, n].tolist() for layer, neurons in enumerate(path) for n in neurons}
 
 
 def path_factors(model, path, factor):

@@ -126,8 +126,10 @@ class Edited:
 
 
 def _share_right(record: dict, operation: str, label: int) -> float:
-    draws = record.get("draws", [record])
-    return sum(draw[f"{operation}_label"] == label for draw in draws) / len(draws)
+    """Of the draws where there are several and `operation` is among what they changed."""
+    key = f"{operation}_label"
+    draws = [draw for draw in record.get("draws", []) if key in draw] or [record]
+    return sum(draw[key] == label for draw in draws) / len(draws)
 
 
 def difference(one: Edited, other: Edited, what: str) -> Estimate:

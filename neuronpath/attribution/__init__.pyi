@@ -1,6 +1,14 @@
+from .activations import mean_activations as mean_activations, resample as resample
 from .adaptive import find_path_auto as find_path_auto
 from .baselines import BaselinePath as BaselinePath, baseline_path as baseline_path
-from .edits import edit as edit, enhance as enhance, gain as gain, remove as remove
+from .edits import (
+    Setting as Setting,
+    edit as edit,
+    enhance as enhance,
+    gain as gain,
+    remove as remove,
+    retain as retain,
+)
 from .influence import InfluencePath as InfluencePath, influence_path as influence_path
 from .quadrature import Quadrature as Quadrature
 from .rankings import (

@@ -1,12 +1,16 @@
-"""Random controls: units about as active as a path's, and units drawn uniformly (docs/method.md §5)."""
+"""Random controls: units about as active as a path's, units drawn uniformly, noisy images (docs/method.md §5)."""
 
+import hashlib
 import os
 import random
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 DRAWS, NEAREST = 5, 20  # of the matched control
+SIGMA = 0.05  # of the noise, in units of the range from black to white
 
 
 def matched_paths(activations: Tensor, path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
@@ -39,3 +43,16 @@ def random_units(seed: int, label: int, depth: int, num_neurons: int, k: int) ->
     """Per layer `k` distinct units drawn uniformly. Not of the generators of `pruning.unit_draws`."""
     generators = (np.random.default_rng((seed, label, layer, 1)) for layer in range(depth))
     return [generator.choice(num_neurons, k, replace=False).tolist() for generator in generators]
+
+
+def noisy(images: Tensor, names: Sequence[str], std: Sequence[float], seed: int, sigma: float = SIGMA) -> Tensor:
+    """`images` (B, 3, height, width), normalised with `std` per channel, with Gaussian noise added.
+
+    `sigma` in units of the range from black to white, which is 1 / std wide in a channel. Nothing is clipped. Each
+    image has a generator of its own, seeded by `seed` and its name.
+    """
+    scale = torch.tensor([sigma / one for one in std], dtype=torch.float64).view(3, 1, 1)
+    keys = [hashlib.sha256(f"{seed}/noise/".encode() + os.fsencode(name)).digest() for name in names]
+    generators = (np.random.default_rng(int.from_bytes(key[:16], "big")) for key in keys)
+    noise = [scale * torch.from_numpy(generator.standard_normal(images.shape[1:])) for generator in generators]
+    return images + torch.stack(noise).to(images)

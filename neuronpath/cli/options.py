@@ -274,7 +274,8 @@ def add_running(parser: Parser) -> None:
         type=whole(0),
         default=42,
         metavar="N",
-        help="of random numbers: those of random controls and baselines; the rest uses none (default: %(default)s)",
+        help="of random numbers: those of random controls and baselines and of --ablation resample; the rest uses none "
+        "(default: %(default)s)",
     )
 
 

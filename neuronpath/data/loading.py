@@ -1,6 +1,7 @@
 """Images as batches of tensors."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +78,13 @@ def batches(
             worker_init_fn=_start_worker,
         )
     )
+
+
+def load_each(source: ImageSet, items: list[Item], transform: Transform, threads: int) -> list[Tensor | str]:
+    """Each of `items` as (3, S, S) float32, or why it could not be read; several threads decode."""
+    loaded = _Loaded(source, items, transform)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        return [x for _, x in pool.map(loaded.__getitem__, range(len(items)))]
 
 
 class Receiver(Protocol):

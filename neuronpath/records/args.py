@@ -81,9 +81,12 @@ class Args:
     def unlike(self, first: "Args") -> str:
         """In what the circumstances differ from those of `first`, and the paths of an edit from its own; or "".
 
-        What only one of both has, such as the search of a neuron path, is no difference.
+        What only one of both has, such as the search of a neuron path, is no difference, but for the ablation: without
+        one units were set to 0.
         """
         texts = [shared_differences(first.circumstances(), self.circumstances())]
+        ablations = [{"ablation": args.settings.get("ablation", "zero")} for args in (first, self)]
+        texts.append(differences(ablations[0], ablations[1]))
         if own := shared_differences(self.paths, self.settings):
             texts.append(f"its paths: {own}")
         return "; ".join(text for text in texts if text)

@@ -73,6 +73,16 @@ class Operation:
 #: By the key that holds the probability after it.
 OPERATIONS = {"remove": Operation("Removal", "zero-out", 0.0), "enhance": Operation("Enhancement", "doubling", 2.0)}
 
+#: What removal sets a path's units to, by the option's value.
+ABLATIONS = {
+    "zero": "0",
+    "mean": "their means over the run's images",
+    "resample": "their activations in another image",
+}
+
+#: The operation that leaves a path alone: everything else at its mean. `edit.py --ablation mean` adds it to removal.
+RETAIN = "retain"
+
 
 class Sizes(Protocol):
     """What a check asks of a model's config."""
@@ -153,7 +163,10 @@ WRITERS = {
     "enhance": "`edit.py` but for `prune`",
     "prune": "`edit.py --edit_operation prune`",
     "gain": "`edit.py --gain`",
+    "ablation": "`edit.py --ablation mean` or `resample`",
+    "retain": "`edit.py --ablation mean`",
     "draws": "`edit.py --method random` but for `prune`",
+    "others": "`edit.py --ablation resample`",
 }
 
 #: By name, in the order of a record.
@@ -173,6 +186,7 @@ KEYS = {
     "base_score": Key(NUMBER, ("joint_attr",), "its Joint Attribution Score"),
     "base_act": Key(NEURONS, ("joint_attr",), "its neurons' activations"),
     "method": Key(TEXT, ("edit", "prune"), "whose paths are edited"),
+    "ablation": Key(TEXT, ("ablation",), "what the path's neurons are set to by removal: `mean`, `resample`"),
     "path": Key(
         PATH,
         ("influence_pattern", "baseline", "edit", "prune"),
@@ -193,15 +207,22 @@ KEYS = {
     ),
     "original": Key(NUMBER, ("edit", "prune"), "probability of the label, unedited"),
     "original_label": Key(CLASS, ("edit", "prune"), "predicted class, unedited"),
-    "remove": Key(NUMBER, ("remove",), "probability of the label, the path's neurons at 0"),
+    "remove": Key(NUMBER, ("remove",), "probability of the label, the path's neurons at 0, or as `ablation` says"),
     "remove_label": Key(CLASS, ("remove",), "predicted class"),
     "enhance": Key(NUMBER, ("enhance",), "probability of the label, the path's neurons doubled"),
     "enhance_label": Key(CLASS, ("enhance",), "predicted class"),
+    "retain": Key(NUMBER, ("retain",), "probability of the label, all but the path's neurons at their means"),
+    "retain_label": Key(CLASS, ("retain",), "predicted class"),
     "prune": Key(NUMBER, ("prune",), "probability of the label, most other units at 0"),
     "prune_label": Key(CLASS, ("prune",), "predicted class"),
     "gain": Key(NUMBERS, ("gain",), "probability of the label for each factor of `--gain`"),
     "gain_label": Key(CLASSES, ("gain",), "predicted class for each factor"),
-    "draws": Key(OBJECTS, ("draws",), "path and results of each of the 5 draws, of which the others are means"),
+    "draws": Key(
+        OBJECTS,
+        ("draws", "others"),
+        "of each of the 5 draws its path (`random`), its other image (`resample`, as `other`) and its results, whose "
+        "means are above",
+    ),
 }
 
 PATHS = tuple(name for name, key in KEYS.items() if key.kind is PATH)

@@ -17,6 +17,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ..errors import UserError, shortened
@@ -121,6 +122,10 @@ class Store:
             replace_file(file, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in others + skipped))
         else:
             file.unlink(missing_ok=True)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Alone among the processes that share the folder; waits for its turn."""
+        return self._locks.settings()
 
     def close(self) -> None:
         with held():

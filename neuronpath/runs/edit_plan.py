@@ -3,14 +3,16 @@
 import copy
 import warnings
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..attribution.activations import resample
 from ..attribution.controls import matched_paths
-from ..attribution.edits import edit, gain
+from ..attribution.edits import Edit as AnEdit, edit, gain, remove, retain
 from ..attribution.forward import plain_forward
 from ..attribution.objectives import OBJECTIVES
 from ..data.images import ImageSet
@@ -19,8 +21,10 @@ from ..files import Item, results_folder
 from ..models.staged import StagedModel
 from ..records.args import Args, args_file, differences
 from ..records.reading import label_file, read_class
-from ..records.schema import METHODS, OPERATIONS, PATH, Method, is_path, keys_of
-from .run import Inputs, Plan, data_and_model
+from ..records.schema import METHODS, OPERATIONS, PATH, RETAIN, Method, is_path, keys_of
+from ..records.store import Store
+from .ablation import Draw, Resampling, run_means, settings_of
+from .run import Inputs, Plan, Run, data_and_model
 from .summary import EditSummary
 
 
@@ -36,22 +40,27 @@ class Paths:
     origin: dict = field(default_factory=dict)
 
     def best(self, k: int) -> "Paths":
-        """Cut to the best `k` neurons of every layer."""
+        """Cut to the best `k` neurons of every layer, or all where there are fewer."""
         cut = {image: [layer[:k] for layer in path] for image, path in self.of.items()}
         return Paths(cut, self.lacking, self.origin)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditPlan(Plan):
-    """`operations`: keys of the records, each a factor of OPERATIONS; `gains`: factors whose results are lists.
+    """`operations`: keys of the records, of OPERATIONS or RETAIN; `gains`: factors whose results are lists.
 
     `double`: the model in float64, for the matched control, whose ranks in fp32 would depend on the batch size.
+    `ablation`: what removal sets units to, of ABLATIONS; `means` (L, H) for the mean, known once the run has begun;
+    `resampling` for other images.
     """
 
     paths: dict[str, list[list[int]]]
     operations: tuple[str, ...]
     gains: tuple[float, ...]
     double: StagedModel | None
+    ablation: str = "zero"
+    means: Tensor | None = None
+    resampling: Resampling | None = None
 
     def summary(self) -> EditSummary:
         return EditSummary(self.operations)
@@ -62,36 +71,47 @@ class EditPlan(Plan):
             return "its path is not the one that is now read for this image"
         return super().check(record)
 
+    def begin(self, run: Run, store: Store) -> "EditPlan":
+        return replace(self, means=run_means(run, store)) if self.ablation == "mean" else self
+
     def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
+        """With several draws every result is the mean over them; draw i of the control takes other image i."""
         model, method = self.inputs.model, self.inputs.options.method
-        paths = [self.paths[item.image] for item in items]
-        draws = self._draws(items, images, paths, rows) if self.double else [torch.tensor(paths)]
-        factors = [*(OPERATIONS[name].factor for name in self.operations), *self.gains]
-        edits = [gain(model, path.to(images.device), factor) for path in draws for factor in factors]
-        logits = edit(model, images, None, *edits, internal_batch_size=rows)
+        own = [self.paths[item.image] for item in items]
+        paths = self._matched(items, images, own, rows) if self.double else [torch.tensor(own)]
+        paths = [path.to(images.device) for path in paths]
+        others = self.resampling.draws(items) if self.resampling else []
+        edits = self._edits(paths, others, rows)
+        logits = edit(model, images, None, *chain(*edits), internal_batch_size=rows)
         shares = [x.softmax(-1) for x in logits]
         check_finite(*shares)
         shown = OBJECTIVES[self.inputs.options.objective].probabilities
         found = torch.stack([torch.stack(shares), torch.stack([shown(x) for x in logits])])  # (2, 1 + edits, B, C)
-        by_draw = found[:, 1:].unflatten(1, (len(draws), len(factors)))  # (2, draws, operations, B, C)
         labels = torch.tensor([item.label for item in items], device=images.device)
         prob, pred = label_probability(found[1, :1], labels), found[0, 0].argmax(-1).tolist()
+        ablation = {} if self.ablation == "zero" else {"ablation": self.ablation}
         records = [
-            {"pred": p, "prob": q, "method": method, "path": path, "original": q, "original_label": p}
-            for path, p, (q,) in zip(paths, pred, prob, strict=True)
+            {"pred": p, "prob": q, "method": method, **ablation, "path": path, "original": q, "original_label": p}
+            for path, p, (q,) in zip(own, pred, prob, strict=True)
         ]
-        means = torch.stack([x.mean(0) for x in by_draw])
-        for record, result in zip(records, self._results(means, labels), strict=True):
+        names = [*self.operations, *("gain" for _ in self.gains)]
+        by_result = [x.unbind(1) for x in found[:, 1:].split([len(of_result) for of_result in edits], 1)]
+        means = {i: x[0] for i, x in enumerate(by_result)}  # (2, B, C)
+        if drawn := [i for i, x in enumerate(by_result) if len(x) > 1]:
+            draws = torch.stack([torch.stack(by_result[i], 1) for i in drawn], 2)  # (2, draws, drawn, B, C)
+            means |= zip(drawn, torch.stack([x.mean(0) for x in draws]).unbind(1), strict=True)
+        for record, result in zip(records, _results(names, torch.stack([*means.values()], 1), labels), strict=True):
             record |= result
-        if self.double:
-            of_draws = [self._results(x, labels) for x in by_draw.unbind(1)]
-            for i, record in enumerate(records):
-                record["draws"] = [
-                    {"path": path[i].tolist(), **results[i]} for path, results in zip(draws, of_draws, strict=True)
-                ]
+        if drawn:
+            of_draws = [_results([names[i] for i in drawn], x, labels) for x in draws.unbind(1)]
+            for b, record in enumerate(records):
+                of_paths = [{"path": path[b].tolist()} for path in paths] if self.double else [{}] * len(of_draws)
+                of_others = [{"other": draw.names[b]} for draw in others] or [{}] * len(of_draws)
+                parts = zip(of_paths, of_others, of_draws, strict=True)
+                record["draws"] = [{**path, **other, **results[b]} for path, other, results in parts]
         return records
 
-    def _draws(self, items: list[Item], images: Tensor, paths: list, rows: int) -> list[Tensor]:
+    def _matched(self, items: list[Item], images: Tensor, paths: list, rows: int) -> list[Tensor]:
         """The matched control's paths, (B, L, K) per draw."""
         assert self.double is not None
         seed, parts = self.inputs.options.seed, images.to(self.double.device, self.double.dtype).split(rows)
@@ -102,18 +122,45 @@ class EditPlan(Plan):
         ]
         return list(torch.tensor(drawn).unbind(1))
 
-    def _results(self, edited: Tensor, labels: Tensor) -> list[dict]:
-        """The keys of each image; `edited` (2, operations, B, C): by softmax, which predicts, and as recorded."""
-        results = []
-        shares, shown = edited
-        for p, label in zip(label_probability(shown, labels), shares.argmax(-1).T.tolist(), strict=True):
-            result: dict[str, object] = {}
-            for i, operation in enumerate(self.operations):
-                result |= {operation: p[i], f"{operation}_label": label[i]}
-            if self.gains:
-                result |= {"gain": p[len(self.operations) :], "gain_label": label[len(self.operations) :]}
-            results.append(result)
-        return results
+    def _edits(self, paths: list[Tensor], others: list[Draw], rows: int) -> list[list[AnEdit]]:
+        """Of every operation, then every gain, its edits: one per draw, one alone where nothing is drawn for it."""
+        model, edits = self.inputs.model, list[list[AnEdit]]()
+        for name in self.operations:
+            if name == RETAIN:
+                assert self.means is not None
+                edits.append([retain(model, path, self.means) for path in paths])
+            elif name == "remove" and others:
+                of_draws = paths if self.double else paths * len(others)
+                edits.append(
+                    [
+                        resample(model, path, draw.images, internal_batch_size=rows)
+                        for path, draw in zip(of_draws, others, strict=True)
+                    ]
+                )
+            elif name == "remove":
+                edits.append([remove(model, path, self.means) for path in paths])
+            else:
+                edits.append([gain(model, path, OPERATIONS[name].factor) for path in paths])
+        return edits + [[gain(model, path, factor) for path in paths] for factor in self.gains]
+
+
+def _results(names: list[str], edited: Tensor, labels: Tensor) -> list[dict]:
+    """The keys of each image; `edited` (2, results, B, C): by softmax, which predicts, and as recorded.
+
+    `names`: of each result its key; those of several that are called "gain" make one list.
+    """
+    results = []
+    shares, shown = edited
+    for p, label in zip(label_probability(shown, labels), shares.argmax(-1).T.tolist(), strict=True):
+        result: dict[str, object] = {}
+        for name, probability, predicted in zip(names, p, label, strict=True):
+            if name != "gain":
+                result |= {name: probability, f"{name}_label": predicted}
+        gains = [i for i, name in enumerate(names) if name == "gain"]
+        if gains:
+            result |= {"gain": [p[i] for i in gains], "gain_label": [label[i] for i in gains]}
+        results.append(result)
+    return results
 
 
 def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settings: dict) -> EditPlan:
@@ -122,10 +169,11 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
     if len(sizes) > 1:
         (k, image), (other_k, other) = list(sizes.items())[:2]
         raise UserError(f"{image} and {other}: paths of {k} and {other_k} neurons per layer; edit one K")
-    options, double, writers = inputs.options, None, ["edit", *operations]
+    options, double, ablation = inputs.options, None, inputs.options.ablation
     gains = tuple(getattr(options, "gain", ()))
-    if gains:
-        writers.append("gain")
+    if ablation == "mean":
+        operations = (*operations, RETAIN)
+    writers = ["edit", *operations, *(["gain"] if gains else []), *(["ablation"] if ablation != "zero" else [])]
     if options.method == "random":
         k, H = max(sizes, default=0), inputs.model.config.mlp_dim
         if 2 * k > H:
@@ -136,13 +184,15 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
         inputs=inputs,
         items=inputs.items,
         keys=keys_of(*writers),
-        settings={**settings, "objective": options.objective},
+        settings={**settings, **settings_of(inputs, ablation), "objective": options.objective},
         lacking=paths.lacking,
         origin=paths.origin,
         paths=paths.of,
         operations=operations,
         gains=gains,
         double=double,
+        ablation=ablation,
+        resampling=Resampling(inputs) if ablation == "resample" else None,
     )
 
 
@@ -180,6 +230,18 @@ def read_paths(inputs: Inputs, items: list[Item]) -> Paths:
     return Paths(paths, {item: f"{item.image}: {advice}" for item in items if item.image not in paths}, origin)
 
 
+def read_best(inputs: Inputs, k: int) -> Paths:
+    """The paths of the run's images, cut to the best `k` neurons of every layer. UserError where one has fewer."""
+    paths = read_paths(inputs, inputs.items)
+    for item in inputs.items:
+        least = min((len(layer) for layer in paths.of.get(item.image, [])), default=k)
+        if least < k:
+            raise UserError(
+                f"{item.image}: its path has {least} neurons per layer; lower --topK {k}, or search with it"
+            )
+    return paths.best(k)
+
+
 def _images(source: ImageSet, labels: set[int]) -> dict[int, list[str]]:
     """All images of each of `labels`, in the data set's order."""
     images: dict[int, list[str]] = {label: [] for label in sorted(labels)}
@@ -192,8 +254,8 @@ def _images(source: ImageSet, labels: set[int]) -> dict[int, list[str]]:
 def paths_folder(options: Namespace) -> tuple[Path, Method]:
     """Where the paths of the chosen method are, and whose they are."""
     method = METHODS["ja" if options.method == "random" else options.method]
-    several = "topK" in options and method.job != "influence_pattern" and (options.topK > 1 or method.job == "ja")
-    job = f"{method.job}_top{options.topK}" if several else method.job
+    own = "edit_operation" in options and method.job != "influence_pattern"  # topK/ has a folder for every K
+    job = f"{method.job}_top{options.topK}" if own and (options.topK > 1 or method.job == "ja") else method.job
     directory = getattr(options, method.option) or results_folder(job, options)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; run the search first, or give --{method.option}")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cli import options as opt
-from ..cli.parsing import Parser, factor
-from ..records.schema import EDITED, OPERATIONS
+from ..cli.parsing import Parser, factor, whole
+from ..records.schema import ABLATIONS, EDITED, OPERATIONS
 from .extraction import add_objective
 from .job import Job
 
@@ -61,6 +61,17 @@ def add_gain(parser: Parser) -> None:
     )
 
 
+def add_ablation(parser: Parser) -> None:
+    parser.add_argument(
+        "--ablation",
+        choices=tuple(ABLATIONS),
+        default="zero",
+        help="what removal sets the path's neurons to. zero: 0, the paper's; mean: each unit's mean over all images of "
+        "the run, and the path is also retained alone, everything else at its mean; resample: their activations in "
+        "another image, drawn from the run's other classes, 5 draws averaged (default: %(default)s)",
+    )
+
+
 class Edit(Job):
     """Remove and enhance every image's own path: probabilities and predicted classes before and after.
 
@@ -79,17 +90,27 @@ class Edit(Job):
     def add_options(self, parser: Parser) -> None:
         add_paths(parser, "ja")
         add_gain(parser)
+        add_ablation(parser)
+        parser.add_argument(
+            "--topK",
+            type=whole(1),
+            metavar="K",
+            help="edit only the best K of each path's neurons per layer, of records with K or more (default: all)",
+        )
 
     def settle(self, options: Namespace) -> None:
         """Nothing follows from its options."""
 
     def folder(self, options: Namespace) -> str:
-        return f"edit/remove_enhance/{options.method}"
+        ablation = "" if options.ablation == "zero" else f"_{options.ablation}"
+        best = "" if options.topK is None else f"_top{options.topK}"
+        return f"edit/remove_enhance{ablation}{best}/{options.method}"
 
     def prepare(self, inputs: Inputs) -> Plan:
-        from .edit_plan import plan_edits, read_paths
+        from .edit_plan import plan_edits, read_best, read_paths
 
         o = inputs.options
-        numbers = {"gain": o.gain} if o.gain else {}
+        numbers = {name: value for name, value in (("gain", o.gain), ("topK", o.topK)) if value}
         settings = {"method": o.method, "operation": "remove_enhance", **numbers, "seed": o.seed}
-        return plan_edits(inputs, read_paths(inputs, inputs.items), tuple(OPERATIONS), settings)
+        paths = read_best(inputs, o.topK) if o.topK else read_paths(inputs, inputs.items)
+        return plan_edits(inputs, paths, tuple(OPERATIONS), settings)

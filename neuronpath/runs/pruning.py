@@ -9,7 +9,7 @@ from ..cli import options as opt
 from ..cli.parsing import Parser, proportion, whole
 from ..errors import UserError
 from ..records.schema import OPERATIONS
-from .editing import add_paths
+from .editing import add_ablation, add_paths
 from .job import Job
 
 if TYPE_CHECKING:
@@ -66,25 +66,23 @@ class TopKEdit(Job):
         add_paths(parser, "ja_top<K>")
         opt.add_top_k(parser)
         add_pruning(parser)
+        add_ablation(parser)
 
     def settle(self, options: Namespace) -> None:
-        """Nothing follows from its options."""
+        if options.ablation != "zero" and options.edit_operation != "remove":
+            fault = f"--ablation {options.ablation}: --edit_operation {options.edit_operation} has no use for it"
+            raise UserError(f"{fault}; give --edit_operation remove")
 
     def folder(self, options: Namespace) -> str:
-        return f"edit/{options.edit_operation}/{options.method}"
+        ablation = "" if options.ablation == "zero" else f"_{options.ablation}"
+        return f"edit/{options.edit_operation}{ablation}/{options.method}"
 
     def prepare(self, inputs: Inputs) -> Plan:
-        from .edit_plan import plan_edits, read_paths
+        from .edit_plan import plan_edits, read_best
         from .prune_plan import plan_pruning
 
         o = inputs.options
         if o.edit_operation == "prune":
             return plan_pruning(inputs)
-        paths = read_paths(inputs, inputs.items)
-        for item in inputs.items:
-            least = min((len(layer) for layer in paths.of.get(item.image, [])), default=o.topK)
-            if least < o.topK:
-                advice = f"lower --topK {o.topK}, or search with it"
-                raise UserError(f"{item.image}: its path has {least} neurons per layer; {advice}")
         settings = {"method": o.method, "operation": o.edit_operation, "topK": o.topK, "seed": o.seed}
-        return plan_edits(inputs, paths.best(o.topK), (o.edit_operation,), settings)
+        return plan_edits(inputs, read_best(inputs, o.topK), (o.edit_operation,), settings)

@@ -10,10 +10,11 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from ..cli.exits import DONE, SKIPPED, Report
 from ..cli.options import told, typed_native
 from ..cli.processes import Share
 from ..data.images import ImageSet, open_chosen
-from ..data.loading import Batch, batches
+from ..data.loading import Batch, Transform, batches
 from ..data.preprocessing import chosen, paper_half, preprocessing
 from ..errors import NonFiniteError, UserError, out_of_memory
 from ..files import CHECKOUT, Item, model_name, results_folder
@@ -41,17 +42,38 @@ from .job import Job
 from .predicting import predicted
 from .summary import Summary
 
+T = TypeVar("T")
 SAMPLE = 500  # images after which accuracy is looked at
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a job works on: the model, the data set, and the images that were chosen."""
+    """What a job works on: the model, the data set, and the images that were chosen.
+
+    `items`: this process's; `chosen`: those of the whole run.
+    """
 
     options: Namespace
     model: StagedModel
     source: ImageSet
     items: list[Item]
+    chosen: list[Item]
+
+    @property
+    def transform(self) -> Transform:
+        """From an image to what the model takes, (3, S, S)."""
+        options, model = self.options, self.model
+        return preprocessing(options.preprocess, model.config, options.dataset, model.native)
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """Loaded images (B, 3, S, S) where the model is, in its dtype."""
+        return images.to(self.options.device, self.model.dtype, non_blocking=images.is_pinned())
+
+    def refuse(self, item: Item, reason: str) -> None:
+        """UserError for an unreadable image, unless such are to be skipped."""
+        if self.options.on_bad_image == "fail":
+            file, advice = self.source.root / item.image, "replace it or use --on_bad_image skip"
+            raise UserError(f"{file}: cannot be read ({reason}); {advice}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +98,10 @@ class Plan(ABC):
 
     @abstractmethod
     def summary(self) -> Summary: ...
+
+    def begin(self, run: "Run", store: Store) -> "Plan":
+        """Itself with what must be known of all the run's images before the first record is computed."""
+        return self
 
     def check(self, record: dict) -> str:
         """What is wrong with a record that an earlier run left, or ""."""
@@ -107,7 +133,7 @@ class Run:
         items = [item for item in selected if item.label in mine]
         if not items:
             return None
-        plan = job.prepare(Inputs(options, model, source, items))
+        plan = job.prepare(Inputs(options, model, source, items, selected))
         if plan.lacking and options.on_bad_image == "fail":
             raise UserError(next(iter(plan.lacking.values())))
         return cls(job, replace(plan, lacking={**plan.lacking, **unread}), labels)
@@ -131,6 +157,8 @@ class Run:
             computed = set(plan.items)
             self.skipped = [_skipped(item, why) for item, why in plan.lacking.items() if item not in computed]
             try:
+                if any(item not in plan.lacking for item in store.pending):
+                    self.plan = plan.begin(self, store)
                 self._write_pending(store)
             finally:
                 self.listed = store.write_skipped(self.skipped)
@@ -157,8 +185,7 @@ class Run:
 
     def _write_pending(self, store: Store) -> None:
         options, plan, total = self.options, self.plan, len(self.plan.items)
-        source, model, quiet = plan.inputs.source, plan.inputs.model, not self.options.share.speaks
-        transform = preprocessing(options.preprocess, model.config, options.dataset, model.native)
+        source, quiet = plan.inputs.source, not self.options.share.speaks
         with tqdm(
             total=total, initial=self.resumed, unit="img", desc=self.job.name, dynamic_ncols=True, disable=quiet
         ) as bar:
@@ -174,14 +201,10 @@ class Run:
             pending, workers = [item for item in store.pending if item not in plan.lacking], options.num_workers
             on_gpu = options.device.type == "cuda"
             for batch in batches(
-                source, pending, transform, options.batch_size, num_workers=workers, pin_memory=on_gpu
+                source, pending, plan.inputs.transform, options.batch_size, num_workers=workers, pin_memory=on_gpu
             ):
                 for item, message in batch.bad:
-                    if options.on_bad_image == "fail":
-                        raise UserError(
-                            f"{source.root / item.image}: cannot be read ({message}); replace it or use "
-                            "--on_bad_image skip"
-                        )
+                    plan.inputs.refuse(item, message)
                     skip(item, message)
                 if batch.items:
                     self._write_batch(store, batch)
@@ -198,21 +221,23 @@ class Run:
             if self.summary.images == SAMPLE:
                 self._warn_of_low_accuracy()
 
+    def fitting(self, compute: Callable[[int], T]) -> T:
+        """`compute` of so many rows at once; where memory is short, of half as many, from then on."""
+        while True:
+            try:
+                return compute(self.rows)
+            except (MemoryError, RuntimeError) as e:
+                if self.rows == 1 or not out_of_memory(e):
+                    raise
+            # Outside the except block, where the failed attempt's tensors are gone.
+            self.rows //= 2
+            warnings.warn(f"memory is short: --internal_batch_size is now {self.rows}", stacklevel=2)
+            free(self.options.device)
+
     def _records(self, batch: Batch) -> list[dict]:
-        """Where memory is short, with half as many rows at once."""
-        model, options = self.plan.inputs.model, self.options
-        images = batch.images.to(options.device, model.dtype, non_blocking=batch.images.is_pinned())
+        images = self.plan.inputs.on_device(batch.images)
         try:
-            while True:
-                try:
-                    return self.plan.records(batch.items, images, self.rows)
-                except (MemoryError, RuntimeError) as e:
-                    if self.rows == 1 or not out_of_memory(e):
-                        raise
-                # Outside the except block, where the failed attempt's tensors are gone.
-                self.rows //= 2
-                warnings.warn(f"memory is short: --internal_batch_size is now {self.rows}", stacklevel=2)
-                free(options.device)
+            return self.fitting(lambda rows: self.plan.records(batch.items, images, rows))
         except NonFiniteError as e:
             advice = "check the checkpoint, or use --precision fp64"
             raise UserError(f"{batch.items[e.image].image}: the {e.what} are not finite; {advice}") from e

@@ -10,7 +10,7 @@ import oracle
 import pytest
 import torch
 
-from neuronpath.attribution.controls import DRAWS, NEAREST, matched_paths, random_units
+from neuronpath.attribution.controls import DRAWS, NEAREST, matched_paths, noisy, random_units
 
 
 class TestMatchedPaths:
@@ -119,3 +119,30 @@ def test_every_unit_is_drawn_from_as_many_at_the_edge_too(monkeypatch):
     monkeypatch.setattr(random.Random, "choice", lambda self, found: sizes.append(len(found)) or found[0])
     matched_paths(-torch.arange(100.0)[None], [[4, 3, 2, 1, 0]], "a.png", 42)
     assert set(sizes) == {NEAREST}
+
+
+class TestNoisy:
+    STD = (0.2, 0.5, 1.0)
+
+    def test_sigma_is_a_share_of_the_range_from_black_to_white(self):
+        images = torch.randn(3, 3, 60, 70, dtype=torch.float64)
+        for sigma, more in ((0.05, ()), (0.2, (0.2,))):
+            noise = noisy(images, ["a", "b", "c"], self.STD, 0, *more) - images
+            for channel, std in enumerate(self.STD):
+                values = noise[:, channel]
+                assert values.std().item() == pytest.approx(sigma / std, rel=0.03)
+                assert abs(values.mean().item()) < 0.03 * sigma / std
+
+    def test_is_of_seed_and_image_and_nothing_else(self):
+        images, names = torch.randn(4, 3, 5, 7), ["a", "ä", "b/c", "\udcff"]
+        found = noisy(images, names, self.STD, 3)
+        assert found.dtype == torch.float32
+        for i in range(4):
+            assert torch.equal(noisy(images[i : i + 1], names[i : i + 1], self.STD, 3)[0], found[i])
+        turned = noisy(images.flip(0), names[::-1], self.STD, 3)
+        assert torch.equal(turned.flip(0), found)
+        noise = found - images
+        assert len({tuple(x.flatten().tolist()) for x in noise}) == 4
+        assert not torch.equal(noisy(images, names, self.STD, 4), found)
+        same = noisy(torch.zeros(2, 3, 5, 7), ["a", "a"], self.STD, 3)
+        assert torch.equal(same[0], same[1])

@@ -9,3 +9,10 @@ def test_an_edits_own_settings_come_before_those_of_its_paths():
     expected = {"preprocess": "native", "search": "layer", "objective": "probability"}
     assert native.circumstances() == expected
     assert paper.unlike(native) == "preprocess native → paper"
+
+
+def test_an_ablation_is_unlike_none():
+    zero, mean = Args("edit", {"method": "ja"}), Args("edit", {"method": "ja", "ablation": "mean"})
+    assert mean.unlike(zero) == "ablation zero → mean"
+    assert zero.unlike(mean) == "ablation mean → zero"
+    assert mean.unlike(mean) == zero.unlike(zero) == ""

@@ -43,13 +43,14 @@ LAYERS = ([[0, 0.5], [-1, 1e9]], [[0], [0, 1, 2], [0, "1"], [0, None], 0, None, 
 PATH_SAYS = "2 lists of distinct neurons, each 0 to 4"
 #: By key: what is said, values that are sound, and values that are not.
 VALUES = {
-    **dict.fromkeys(("image", "method"), ("text", ["", "a"], [None, 1, ["a"]])),
+    **dict.fromkeys(("image", "method", "ablation"), ("text", ["", "a"], [None, 1, ["a"]])),
     **dict.fromkeys(
-        ("label", "pred", "original_label", "remove_label", "enhance_label", "prune_label"),
+        ("label", "pred", "original_label", "remove_label", "enhance_label", "retain_label", "prune_label"),
         ("one of 3 classes", *INDEX),
     ),
     **dict.fromkeys(
-        ("prob", "ja_score", "base_score", "score", "original", "remove", "enhance", "prune"), ("a number", *NUMBER)
+        ("prob", "ja_score", "base_score", "score", "original", "remove", "enhance", "retain", "prune"),
+        ("a number", *NUMBER),
     ),
     **dict.fromkeys(("ja", "base", "path"), (PATH_SAYS, *LISTS)),
     **dict.fromkeys(
@@ -104,6 +105,11 @@ class TestWriters:
             ),
             (("edit", "remove"), (*EDIT, "remove", "remove_label")),
             (("edit", "enhance"), (*EDIT, "enhance", "enhance_label")),
+            (
+                ("edit", "remove", "ablation", "retain"),
+                (*EDIT[:3], "ablation", *EDIT[3:], "remove", "remove_label", "retain", "retain_label"),
+            ),
+            (("others",), ("pred", "prob", "draws")),
             (("prune",), (*EDIT, "prune", "prune_label")),
             (("gain", "draws"), ("pred", "prob", "gain", "gain_label", "draws")),
         ],

@@ -60,7 +60,7 @@ class Job:
         self.job = kind("cls")
         options = job.parse(self.job, "", made.words(kind=kind, ja=paths))
         model, source = load(made.checkpoint), open_dataset("imagefolder", made.images, NUM_CLASSES)
-        self.inputs = Inputs(options, model, source, source.items)
+        self.inputs = Inputs(options, model, source, source.items, source.items)
         self.args = Args.read(made.images.parent / kind.__name__ / "imgnet_all.args.json")
         self.sound = {
             record["image"]: record
