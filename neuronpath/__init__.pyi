@@ -1,6 +1,7 @@
 from .attribution import (
     Ablation as Ablation,
     BaselinePath as BaselinePath,
+    Beam as Beam,
     Conductance as Conductance,
     Exhaustive as Exhaustive,
     GradientActivation as GradientActivation,

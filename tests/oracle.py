@@ -219,25 +219,32 @@ def jas(model, image, target, path, *, rule, m, objective="probability") -> floa
     return (S * G).sum().item() / N
 
 
-def search(model, image, target, *, rule, m, K, objective="probability"):
-    """Algorithm 1 as released: the path (L lists of K) and the margins."""
+def layer_scores(model, image, target, path, *, rule, m, objective="probability") -> list[float]:
+    """Of each neuron of the layer after `path`, the whole layer ramped at once."""
     hidden = [h.detach() for h in forward(model, image)[1]]
     N, H = hidden[0].shape
-    path, margins = [], []
-    for layer in range(len(hidden)):
-        S, G, g = torch.zeros(N).double(), torch.zeros(N).double(), torch.zeros(N, H).double()
-        for h, neurons in zip(hidden, path, strict=False):
+    layer = len(path)
+    S, G, g = torch.zeros(N).double(), torch.zeros(N).double(), torch.zeros(N, H).double()
+    for h, neurons in zip(hidden, path, strict=False):
+        for n in neurons:
+            S += h[:, n]
+    for alpha, weight in nodes_and_weights(rule, m):
+        clamped = [*ramp(hidden, path, alpha), (alpha * hidden[layer]).requires_grad_()]
+        F = forward(model, image, clamped, objective=objective)[0][target]
+        *earlier, current = [torch.autograd.grad(F, h, retain_graph=True)[0] for h in clamped]
+        for gradient, neurons in zip(earlier, path, strict=True):
             for n in neurons:
-                S += h[:, n]
-        for alpha, weight in nodes_and_weights(rule, m):
-            clamped = [*ramp(hidden, path, alpha), (alpha * hidden[layer]).requires_grad_()]
-            F = forward(model, image, clamped, objective=objective)[0][target]
-            *earlier, current = [torch.autograd.grad(F, h, retain_graph=True)[0] for h in clamped]
-            for gradient, neurons in zip(earlier, path, strict=True):
-                for n in neurons:
-                    G += weight * gradient[:, n]
-            g += weight * current
-        scores = [((S + hidden[layer][:, j]) * (G + g[:, j])).sum().item() for j in range(H)]
+                G += weight * gradient[:, n]
+        g += weight * current
+    return [((S + hidden[layer][:, j]) * (G + g[:, j])).sum().item() for j in range(H)]
+
+
+def search(model, image, target, *, rule, m, K, objective="probability"):
+    """Algorithm 1 as released: the path (L lists of K) and the margins."""
+    path, margins = [], []
+    for _ in range(model.config.depth):
+        scores = layer_scores(model, image, target, path, rule=rule, m=m, objective=objective)
+        H = len(scores)
         order = sorted(range(H), key=lambda j: -scores[j])  # stable: ties by lowest index
         path.append(order[:K])
         largest = max(map(abs, scores))
@@ -263,6 +270,32 @@ def exact_search(model, image, target, *, rule, m, K, objective="probability"):
         margins.append((scores[order[K - 1]] - scores[order[K]]) / largest if len(scores) > K else 1.0)
         all_scores.append(scores)
     return path, margins, all_scores
+
+
+def beam_search(model, image, target, width, scores_of, *, rule, m, objective="probability"):
+    """Per layer the `width` best pairs of path and neuron by `scores_of`, `layer_scores` or `exact_scores`.
+
+    The best finished path by its JAS, its margins, that JAS, and the least gap on which anything depended.
+    """
+    defined = {"rule": rule, "m": m, "objective": objective}
+    beam, least = [([], [])], math.inf  # (path, margins)
+    for _ in range(model.config.depth):
+        pairs = []
+        for place, (path, margins) in enumerate(beam):
+            scores = scores_of(model, image, target, path, **defined)
+            for j, score in enumerate(scores):
+                others = [other for i, other in enumerate(scores) if i != j]
+                margin = (score - max(others)) / max(map(abs, scores))
+                pairs.append((-score, place, j, [*path, [j]], [*margins, margin]))
+        pairs.sort(key=lambda pair: pair[:3])
+        if len(pairs) > width:
+            least = min(least, pairs[width][0] - pairs[width - 1][0])
+        beam = [pair[3:] for pair in pairs[:width]]
+    finished = sorted((-jas(model, image, target, path, **defined), place) for place, (path, _) in enumerate(beam))
+    if len(finished) > 1:
+        least = min(least, finished[1][0] - finished[0][0])
+    path, margins = beam[finished[0][1]]
+    return path, margins, -finished[0][0], least
 
 
 def influence(model, image, target, rule, m, objective="probability"):

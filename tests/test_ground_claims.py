@@ -165,10 +165,10 @@ class TestFiles:
 
 
 PUBLIC = {
-    "": "Ablation BaselinePath Conductance Exhaustive GradientActivation HeadError InfluencePath Layer LayerIG "
-    "NeuronPath NonFiniteError Preprocessing Quadrature RandomUnits Shortlist UserError VisionTransformer "
-    "activation_path adapt baseline_path edit enhance find_path find_path_auto gain influence_path load load_images "
-    "remove score_path",
+    "": "Ablation BaselinePath Beam Conductance Exhaustive GradientActivation HeadError InfluencePath Layer "
+    "LayerIG NeuronPath NonFiniteError Preprocessing Quadrature RandomUnits Setting Shortlist UserError "
+    "VisionTransformer activation_path adapt baseline_path edit enhance find_path find_path_auto gain "
+    "influence_path load load_images mean_activations remove resample retain score_path",
     ".records": "Args BASELINES EDITED KEYS METHODS OPERATIONS PAPER Store args_file check_record keys_of label_file "
     "label_files read_label read_results",
     ".cli": "Parser Report Share command share",
@@ -176,14 +176,16 @@ PUBLIC = {
     "preprocessing write_images",
     ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy adapt device load save set_precision sha256 "
     "train",
-    ".attribution": "Ablation BaselinePath Conductance Exhaustive GradientActivation InfluencePath Layer LayerIG "
-    "NeuronPath Quadrature RandomUnits Shortlist activation_path baseline_path default_rows edit enhance find_path "
-    "find_path_auto gain influence_path remove score_path",
+    ".attribution": "Ablation BaselinePath Beam Conductance Exhaustive GradientActivation InfluencePath Layer LayerIG "
+    "NeuronPath Quadrature RandomUnits Setting Shortlist activation_path baseline_path default_rows edit "
+    "enhance find_path find_path_auto gain influence_path mean_activations remove resample retain "
+    "score_path",
     ".runs": "Baseline Edit InfluencePattern Job JointAttribution Plan Run TopKAttribution TopKEdit main",
-    ".analysis": "Classes Edited Estimate GROUPS Results check_confusion cosines estimate export_classes frequencies "
-    "mantel markdown neighbours open_classes read_classes resolve soft_confusion table write",
-    ".figures": "accuracy_deviation class_scores plot_classes plot_paths plot_runs plot_similarity plot_study "
-    "probability_deviation save save_pages score_distributions",
+    ".analysis": "Classes Curve Edited Estimate GROUPS Results check_confusion cosines estimate export_classes "
+    "frequencies mantel markdown neighbours open_classes overlap read_classes read_curves resolve "
+    "soft_confusion spearman stability table validity write",
+    ".figures": "accuracy_deviation class_scores plot_classes plot_curves plot_paths plot_runs plot_similarity "
+    "plot_study probability_deviation save save_pages score_distributions",
     ".studies": "CountFlops PARTS adapted_table block_flops compare engine_flops influences_table library_versions "
     "markdown rules_table run searches_table shortlist_errors shortlist_tables sizes_table support_page verdicts",
 }

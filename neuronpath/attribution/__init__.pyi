@@ -21,4 +21,4 @@ from .rankings import (
 from .rows import default_rows as default_rows
 from .score import score_path as score_path
 from .search import NeuronPath as NeuronPath, activation_path as activation_path, find_path as find_path
-from .searches import Exhaustive as Exhaustive, Layer as Layer, Shortlist as Shortlist
+from .searches import Beam as Beam, Exhaustive as Exhaustive, Layer as Layer, Shortlist as Shortlist

@@ -29,6 +29,8 @@ def find_path_auto(
     `options` and errors: as of `find_path`.
     """
     search = search_of(search)
+    if search.name not in NODES:
+        raise ValueError(f"search {search.name!r} has no nodes that adapt; choose from {', '.join(NODES)}")
 
     def find(which: Tensor, nodes: int) -> NeuronPath:
         rule = Quadrature(RULE, nodes)

@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from .choice import Choice, Shortlisted, best
+from .choice import Choice, Shortlisted, best, margins
 from .engine import Ramp
 from .searches import Shortlist
 
@@ -92,13 +92,35 @@ def shortlist(estimates: Tensor, k: int, score: Score, rule: Shortlist) -> Short
     |exact - estimate|, or when `rule.most` are scored ("cap") or all H ("all"). Images do not touch
     each other.
     """
+    listed = _score_listed(estimates, k, score, rule)
+    choice = best(listed.by_rule, k, listed.rank <= listed.scored[:, None])
+    rank = listed.rank.gather(1, choice.chosen).amax(-1)
+    return Shortlisted(choice.chosen, choice.margin, rank, listed.scored, listed.stopped, doubt=choice.doubt)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The scores of B lists."""
+
+    by_rule: list[Tensor]  # (B, H), -inf where a candidate was not scored
+    rank: Tensor  # (B, H) place in the estimate, from 1
+    scored: Tensor  # (B,) and
+    stopped: Tensor  # (B,) as of `Shortlisted`
+
+
+def _score_listed(estimates: Tensor, k: int, score: Score, rule: Shortlist, paths: int = 1) -> _Listed:
+    """Exact scores of as many candidates as the k best need; `estimates` (B, H), image by image.
+
+    With `paths` an image has as many rows, and its k best pairs of row and candidate are wanted; each row is done once
+    the k-th best of all beats its own next estimate by its own errors.
+    """
     B, H = estimates.shape
     most = min(rule.most, H)
     order = estimates.argsort(dim=-1, descending=True, stable=True)
     by_rule, error = list[Tensor](), torch.zeros_like(estimates[:, 0])
     scored, stopped = torch.zeros_like(order[:, 0]), torch.full_like(order[:, 0], STOPPED.index("cap"))
     open_, done, count = torch.arange(B, device=order.device), 0, rule.first
-    while count <= k:
+    while paths * count <= k:
         count *= 2
     while len(open_):
         count = min(count, most)
@@ -114,14 +136,62 @@ def shortlist(estimates: Tensor, k: int, score: Score, rule: Shortlist) -> Short
         if count == H:
             stopped[open_] = STOPPED.index("all")
             break
-        gap = exact[open_].topk(k).values[:, -1] - estimates[open_, order[open_, count]]
+        worst = exact.view(-1, paths * H).topk(min(k, paths * H)).values[:, -1].repeat_interleave(paths)
+        gap = worst[open_] - estimates[open_, order[open_, count]]
         met = gap > rule.kappa * error[open_]
         stopped[open_[met]] = STOPPED.index("rule")
         open_, done = open_[~met], count
         if count == most:
             break
         count *= 2
-    place = order.argsort(dim=-1)  # (B, H), the inverse of `order`
-    choice = best(by_rule, k, place < scored[:, None])
-    rank = 1 + place.gather(1, choice.chosen).amax(-1)
-    return Shortlisted(choice.chosen, choice.margin, rank, scored, stopped, doubt=choice.doubt)
+    return _Listed(by_rule, 1 + order.argsort(dim=-1), scored, stopped)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of a layer's candidates beside each of S paths of B images; of shortlists also how they came about."""
+
+    values: Tensor  # (B, S, H), -inf where a candidate was not scored
+    listed: _Listed | None = None  # of B·S lists
+
+    @classmethod
+    def of(cls, values: Sequence[Tensor]) -> "Scores":
+        """Of (B, H) per path."""
+        return cls(torch.stack(tuple(values), 1))
+
+    def best(self, width: int) -> tuple[Tensor, Choice]:
+        """The best pairs of path and candidate, best first: their paths (B, W), and all else of them, (B, W) each.
+
+        W is `width`, or as many as were scored. Equal scores go to the lowest path, then to the lowest neuron.
+        """
+        B, S, H = self.values.shape
+        flat = self.values.flatten(1)
+        W = min(width, int((~flat.isneginf()).sum(1).min()))
+        order = flat.sort(dim=-1, descending=True, stable=True).indices[:, :W]
+        parents, neurons = order // H, order % H
+        rows = torch.arange(B, device=order.device)[:, None]
+        margin = margins(self.values[rows, parents], neurons[..., None])[..., 0]
+        if self.listed is None:
+            return parents, Choice(neurons, margin)
+        rank, scored, stopped = (
+            x.unflatten(0, (B, S)) for x in (self.listed.rank, self.listed.scored, self.listed.stopped)
+        )
+        listed = rank[rows, parents, neurons], scored.gather(1, parents), stopped.gather(1, parents)
+        return parents, Shortlisted(neurons, margin, *listed)
+
+
+def shortlists(frontiers: Sequence[Frontier], width: int, rule: Shortlist) -> Scores:
+    """One shortlist per path, none longer than the `width` best pairs of them all need."""
+    estimates = torch.stack([frontier.layer_scores(whole_layer=False)[0] for frontier in frontiers], 1)  # (B, S, H)
+    S = len(frontiers)
+
+    def score(rows: Tensor, neurons: Tensor) -> list[Tensor]:
+        found = torch.empty_like(estimates[0, 0, 0]).expand(len(rows)).clone()
+        for path, frontier in enumerate(frontiers):
+            (own,) = (rows % S == path).nonzero(as_tuple=True)
+            if len(own):
+                found[own] = frontier.exact_scores(rows[own] // S, neurons[own])[0]
+        return [found]
+
+    listed = _score_listed(estimates.flatten(0, 1), width, score, rule, S)
+    return Scores(listed.by_rule[0].view_as(estimates), listed)

@@ -1,7 +1,7 @@
 """The choice of a layer's neurons from scores."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,11 @@ class Choice:
     chosen: Tensor  # (B, K) neurons, best first
     margin: Tensor  # (B,) as of `choose`; of a shortlist, among the candidates scored
     doubt: Tensor | None = field(default=None, kw_only=True)  # (B,) whether the lower rule chooses other neurons
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Choice":
+        """With `function` of every tensor."""
+        held = {f.name: x for f in fields(self) if (x := getattr(self, f.name)) is not None}
+        return replace(self, **{name: function(x) for name, x in held.items()})
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,19 @@ def choose(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor,
     if known is not None:
         margin = margin.where(known.sum(-1) > k, 1)
     return order[:, :k], margin.where(largest.isfinite(), torch.nan)
+
+
+def margins(scores: Tensor, neurons: Tensor) -> Tensor:
+    """By how much each of `neurons` (…, W) beats the best other one by `scores` (…, H): (…, W), a share of max_j |s_j|.
+
+    Of the best that is the margin of `choose`; of any other it is below 0. -inf stands for what was not scored.
+    """
+    own, first = scores.gather(-1, neurons), scores.amax(-1, keepdim=True)
+    second = scores.topk(2).values[..., 1:] if scores.shape[-1] > 1 else torch.full_like(first, -torch.inf)
+    rest = first.where(own < first, second)
+    largest = scores.where(~scores.isneginf(), 0).abs().amax(-1, keepdim=True)
+    margin = ((own - rest) / largest).where(largest != 0, 0).where(~rest.isneginf(), 1)
+    return margin.where(largest.isfinite(), torch.nan)
 
 
 def best(scores: Sequence[Tensor], k: int, known: Tensor | None = None) -> Choice:

@@ -16,9 +16,11 @@ A *row* is one (image, node) pair; rows lie image by image, R = B·k for the k n
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from typing import ClassVar
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -97,6 +99,8 @@ class Ramp(ABC):
     G = ramp.finish()                       # Σ_k ω_k Σ_{n∈P} ∂F/∂w_n of the finished path, (B, N)
     """
 
+    kept: ClassVar[tuple[str, ...]] = ()  # what goes on from layer to layer, image by image; `branch`
+
     def __init__(self, problem: Problem):
         self.model, self.plain, self.objective = problem.model, problem.plain, problem.objective
         self.layer = -1  # none entered
@@ -125,6 +129,13 @@ class Ramp(ABC):
     def extend(self, chosen: Tensor) -> None:
         """Append the current layer's neurons (B, K) to the path."""
         self.chosen.append(chosen)
+
+    def branch(self, chosen: Sequence[Tensor], kept: Mapping[str, Tensor]) -> "Ramp":
+        """This ramp with another path: `chosen`, (B, K) per layer, and what is `kept` of it in the layer entered."""
+        new = copy(self)
+        new.chosen = [*chosen]
+        vars(new).update(kept)
+        return new
 
     def columns(self, layer: int) -> Tensor:
         """What a unit of each path neuron of `layer` writes, (B, K, D)."""
@@ -214,6 +225,7 @@ class ForwardRamp(StreamRamp):
     A layer costs one block forward for z and one for t; `gradients` the tail, forward and backward.
     """
 
+    kept = ("z", "t")
     t: Tensor | None  # like z; None without a path
 
     @torch.no_grad()
@@ -279,7 +291,7 @@ class ReverseRamp(StreamRamp):
 
     For N > 1 a layer of the path costs attention only: all its patch units are clamped.
     With `keep=False` the graph lives for one layer only and is recomputed for the next: where the nodes of one
-    image do not fit into the rows allowed at once.
+    image do not fit into the rows allowed at once, and where the path is to `branch`.
     """
 
     def __init__(self, problem: Problem, nodes: Tensor, weights: Tensor, keep: bool = True):
@@ -348,6 +360,8 @@ class PlainRamp(Ramp):
     A layer costs, for N = 1, one block's tangent, and for N > 1 the way back through the path's layers.
     """
 
+    kept = ("t",)
+
     def __init__(self, problem: Problem):
         super().__init__(problem)
         self.weight, self.unramped = problem.quadrature.unramped, problem.unramped
@@ -395,12 +409,15 @@ class PlainRamp(Ramp):
         return write(self.model, t, layer, self.columns(layer).sum(1, keepdim=True))
 
 
-def search_ramps(problem: Problem) -> Sequence[Ramp]:
-    """One ramp for as many nodes as the rows admit at once, and so on: of the kind that a search needs."""
+def search_ramps(problem: Problem, branching: bool = False) -> Sequence[Ramp]:
+    """One ramp for as many nodes as the rows admit at once, and so on: of the kind that a search needs.
+
+    `branching`: of the kind that can `branch`.
+    """
     unramped = [PlainRamp(problem)] if problem.quadrature.unramped else []
     if carries_tangents(problem.model, problem.targets.device):
         return [*(ForwardRamp(problem, *part) for part in _node_groups(problem)), *unramped]
-    keep = len(problem.targets) * len(problem.quadrature.ramped[0]) <= problem.rows
+    keep = not branching and len(problem.targets) * len(problem.quadrature.ramped[0]) <= problem.rows
     return [*(ReverseRamp(problem, *part, keep=keep) for part in _node_groups(problem)), *unramped]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import NonFiniteError
 from ..models.staged import StagedModel
+from .beam import beam_search
 from .candidates import Frontier
 from .choice import Choice, Shortlisted, choose
 from .engine import Problem, search_ramps
@@ -20,7 +21,7 @@ from .objectives import Objective, objective_of
 from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups
 from .score import score_plain
-from .searches import Search, Shortlist, search_of
+from .searches import Beam, Greedy, Search, Shortlist, search_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class NeuronPath:
     path: Tensor  # (B, L, K) int64, the neuron path
     score: Tensor  # (B,) its JAS, in units of F
     activation: Tensor  # (B, L, K) h̄ of its neurons, the mean over the neuron tokens
-    margin: Tensor  # (B, L) how clearly its K-th neuron beat the next, 0 (a tie) to 1; see `choose`
+    margin: Tensor  # (B, L) how clearly its K-th neuron beat the next, 0 (a tie) to 1; see `choose`, `beam_search`
     base_path: Tensor  # the same for the activation path
     base_score: Tensor
     base_activation: Tensor
@@ -41,6 +42,7 @@ class NeuronPath:
     doubt: Tensor | None = None  # (B,), with `doubt` only: whether a lower rule chooses otherwise in any layer
     nodes: Tensor | None = None  # (B,), `adaptive` only: nodes of the rule that found it
     converged: Tensor | None = None  # (B,), `adaptive` only: 1 where two rules in turn agreed, 0 not, -1 untried
+    greedy_score: Tensor | None = None  # (B,), `Beam` only: the JAS of the path that a beam of one finds
 
     @classmethod
     def cat(cls, parts: Sequence["NeuronPath"]) -> "NeuronPath":
@@ -66,7 +68,9 @@ def find_path(
     s_j = Σ_t (S[t] + w̄_j[t])·(G[t] + g_j[t]), g_j[t] = Σ_k ω_k ∂F/∂h_j[t]; the best k join P. `search` says where
     G and g_j are taken: `Exhaustive` ramps candidate j alone beside P, as Algorithm 1 does; `Layer` ramps the whole
     layer at once, the shortcut of the released code; `Shortlist` scores like `Exhaustive`, but only the best by an
-    estimate, and fills `search_rank`, `search_scored` and `search_stopped`. Their names stand for their defaults.
+    estimate, and fills `search_rank`, `search_scored` and `search_stopped`. `Beam` scores like one of these, keeps the
+    best few paths instead of one, and returns the one of highest JAS of the finished, with `greedy_score` beside it.
+    Their names stand for their defaults.
     F is the `objective` of the target: its probability (softmax), its logit, or that logit's logistic function
     ("sigmoid").
 
@@ -78,18 +82,21 @@ def find_path(
     memory and does not change the result. Raises ValueError for a bad `k`, `search` or `objective`,
     NonFiniteError where a score is not finite. Cost for L = 12 with the CLS head, both paths and scores included:
     `Layer` about 156 block passes per image and node (`neuronpath.studies.cost`), and 114 more per candidate that is
-    scored in every layer.
+    scored in every layer; a `Beam` that of its width from layer 1 on, and one greedy search for `greedy_score`.
     """
     search, objective = search_of(search), objective_of(objective)
     if not 1 <= k <= model.config.mlp_dim:
         raise ValueError(f"k must be 1 to {model.config.mlp_dim} (the neurons of a layer), not {k}")
     if isinstance(search, Shortlist) and search.most < k:
         raise ValueError(f"the most of a shortlist must be at least k = {k}, not {search.most}")
+    if isinstance(search, Beam) and (k != 1 or search.width < 1 or doubt):
+        raise ValueError("a beam needs a width of at least 1, k = 1, and no doubt")
     rows = internal_batch_size or default_rows(model, images.device)
     groups = image_groups(quadrature, rows, images, targets)
     problems = (Problem.of(model, x, y, quadrature, rows, apart=doubt, objective=objective) for x, y in groups)
     whole = NeuronPath.cat([_find(problem, k, search) for problem in problems])
-    check_finite(whole.margin, whole.score + whole.base_score)
+    scores = [whole.score, whole.base_score, whole.greedy_score]
+    check_finite(whole.margin, reduce(torch.add, (score for score in scores if score is not None)))
     return whole
 
 
@@ -107,7 +114,10 @@ def check_finite(margin: Tensor, score: Tensor) -> None:
 
 
 def _find(problem: Problem, k: int, search: Search) -> NeuronPath:
-    score, layers = _progressive_search(problem, k, search)
+    score, layers = _progressive_search(problem, k, search.over if isinstance(search, Beam) else search)
+    greedy_score = score if isinstance(search, Beam) else None
+    if isinstance(search, Beam) and search.width > 1:
+        score, layers = beam_search(problem, search)
     short = [layer for layer in layers if isinstance(layer, Shortlisted)]
     doubts = [layer.doubt for layer in layers if layer.doubt is not None]
     plain = problem.plain
@@ -125,10 +135,11 @@ def _find(problem: Problem, k: int, search: Search) -> NeuronPath:
         search_scored=torch.stack([layer.scored for layer in short], 1) if short else None,
         search_stopped=torch.stack([layer.stopped for layer in short], 1) if short else None,
         doubt=reduce(torch.logical_or, doubts) if doubts else None,
+        greedy_score=greedy_score,
     )
 
 
-def _progressive_search(problem: Problem, k: int, search: Search) -> tuple[Tensor, list[Choice]]:
+def _progressive_search(problem: Problem, k: int, search: Greedy) -> tuple[Tensor, list[Choice]]:
     """The found path's score (B,), and what `search` chose in each layer."""
     ramps, hidden = search_ramps(problem), problem.plain.hidden
     S, layers = torch.zeros_like(hidden[0][..., 0]), []  # (B, N)

@@ -120,6 +120,14 @@ def factor(text: str) -> float:
     return number
 
 
+def positive(text: str) -> float:
+    """The type of an option that takes a finite number above 0."""
+    number = factor(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text!r}")
+    return number
+
+
 def proportion(text: str) -> float:
     """The type of an option that takes a number from 0 to 1."""
     number = factor(text)

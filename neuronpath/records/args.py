@@ -27,6 +27,8 @@ CIRCUMSTANCES = (
     "quadrature",
     "ig_total_step",
     "search",
+    "beam_width",
+    "beam_over",
     "precision",
 )
 

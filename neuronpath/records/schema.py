@@ -158,6 +158,7 @@ WRITERS = {
     "baseline": "`baseline`",
     "shortlist": "`joint_attr --search shortlist`",
     "auto": "`joint_attr --quadrature auto`",
+    "beam": "`joint_attr --search beam`",
     "edit": "`edit.py`",
     "remove": "`edit.py` but for `prune`",
     "enhance": "`edit.py` but for `prune`",
@@ -196,7 +197,8 @@ KEYS = {
     "margin": Key(
         LAYERS,
         ("joint_attr", "influence_pattern", "baseline"),
-        "how clearly each layer's choice was made, 0 (a tie) to 1",
+        "how clearly each layer's choice was made, 0 (a tie) to 1; of a beam below 0 where the path has another neuron "
+        "than the best beside its earlier ones",
     ),
     "search_rank": Key(LAYERS, ("shortlist",), "the chosen neuron's place in the estimate, from 1"),
     "search_scored": Key(LAYERS, ("shortlist",), "neurons that were scored exactly"),
@@ -205,6 +207,7 @@ KEYS = {
     "converged": Key(
         FLAG, ("auto",), "whether the last two rules found the same path; null where one rule alone was tried"
     ),
+    "greedy_score": Key(NUMBER, ("beam",), "the Joint Attribution Score of the greedy path, which a beam of one finds"),
     "original": Key(NUMBER, ("edit", "prune"), "probability of the label, unedited"),
     "original_label": Key(CLASS, ("edit", "prune"), "predicted class, unedited"),
     "remove": Key(NUMBER, ("remove",), "probability of the label, the path's neurons at 0, or as `ablation` says"),

@@ -16,7 +16,7 @@ from ..attribution.objectives import OBJECTIVES, of_classes
 from ..attribution.quadrature import AUTO, Quadrature
 from ..attribution.rankings import RANKINGS, Ablation, RandomUnits, Ranking
 from ..attribution.search import NeuronPath, find_path
-from ..attribution.searches import SEARCHES, Shortlist
+from ..attribution.searches import GREEDY, Beam, Search, Shortlist
 from ..errors import UserError
 from ..files import Item
 from ..records.schema import BASELINES, METHODS, keys_of
@@ -60,13 +60,17 @@ def plan_joint_attribution(inputs: Inputs, k: int, methods: tuple[str, ...]) -> 
     _check_k(inputs, k)
     if o.shortlist_max is not None and o.shortlist_max < k:
         raise UserError(f"--shortlist_max {o.shortlist_max}: at least the {k} neurons of --topK must be scored")
-    search = Shortlist(o.shortlist_max) if o.search == "shortlist" else SEARCHES[o.search]
+    scored = o.beam_over or o.search
+    over = Shortlist(o.shortlist_max, o.shortlist_kappa) if scored == "shortlist" else GREEDY[scored]
+    search: Search = over
     more = {"search": o.search, "topK": k}
     writers = ["joint_attr"]
-    if isinstance(search, Shortlist):
-        more |= {f"shortlist_{name}": getattr(search, name) for name in ("kappa", "first")} | {
-            "shortlist_max": search.most
-        }
+    if o.search == "beam":
+        search = Beam(o.beam_width, over)
+        more |= {"beam_width": o.beam_width, "beam_over": o.beam_over}
+        writers.append("beam")
+    if isinstance(over, Shortlist):
+        more |= {f"shortlist_{name}": getattr(over, name) for name in ("kappa", "first")} | {"shortlist_max": over.most}
         writers.append("shortlist")
     if o.quadrature == AUTO:
         more |= {"auto_nodes": list(NODES[o.search])}
@@ -153,6 +157,7 @@ def path_columns(found: NeuronPath) -> dict:
         "search_rank": found.search_rank,
         "search_scored": found.search_scored,
         "nodes": found.nodes,
+        "greedy_score": found.greedy_score,
     }
     if found.search_stopped is not None:
         columns["search_stopped"] = [[STOPPED[i] for i in layers] for layers in found.search_stopped.tolist()]

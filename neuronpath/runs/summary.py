@@ -50,9 +50,11 @@ class ScoreSummary(Summary):
         self.scores, self.unit, self.ladder = scores, unit, ladder
         self.near_tie, self.near_ties = near_tie, 0
         self.sums = dict.fromkeys(scores, 0.0)
-        self.smallest: list[tuple[float, int, str]] = []  # margin, layer, image
+        self.smallest: list[tuple[float, int, str]] = []  # |margin|, layer, image
         self.layers = self.capped = self.scored = self.deepest = 0  # of shortlists
         self.nodes = self.diverged = 0  # of --quadrature auto
+        self.beams = self.better = self.worse = 0  # of --search beam: images
+        self.greedy = 0.0
 
     def add(self, record: dict) -> None:
         super().add(record)
@@ -64,9 +66,14 @@ class ScoreSummary(Summary):
         if "nodes" in record:
             self.nodes += sum(n - 1 for n in self.ladder if n <= record["nodes"])
             self.diverged += record["converged"] is False
+        if "greedy_score" in record:
+            self.beams += 1
+            self.greedy += record["greedy_score"]
+            self.better += record["ja_score"] > record["greedy_score"]
+            self.worse += record["ja_score"] < record["greedy_score"]
         for key in self.sums:
             self.sums[key] += record[key]
-        margin, layer = min((margin, layer) for layer, margin in enumerate(record["margin"]))
+        margin, layer = min((abs(margin), layer) for layer, margin in enumerate(record["margin"]))
         self.near_ties += margin < self.near_tie
         self.smallest = sorted([*self.smallest, (margin, layer, record["image"])])[:3]
 
@@ -89,6 +96,9 @@ class ScoreSummary(Summary):
 
     def _search_lines(self) -> list[tuple[str, str]]:
         lines = []
+        if self.beams:
+            share = f"the beam's path scores higher in {self.better} images, lower in {self.worse}"
+            lines.append(("greedy path", f"{self.greedy / self.beams:.4f}, {share}"))
         if self.layers:
             met = f"rule met in {100 * (1 - self.capped / self.layers):.1f} % of {self.layers} layers"
             mean = f"{self.scored / self.layers:.1f} candidates scored on average"

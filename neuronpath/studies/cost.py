@@ -23,10 +23,11 @@ def block_flops(config: Config, ffn_tokens: int | None = None, queries: int | No
     return 2 * (keys_and_values + query_and_output + scores + ffn_tokens * 2 * D * H)
 
 
-def engine_flops(config: Config, quadrature: Quadrature, candidates: float = 0) -> float:
+def engine_flops(config: Config, quadrature: Quadrature, candidates: float = 0, width: int = 1) -> float:
     """Useful operations of `find_path` for one image, CLS head, k = 1, both paths and scores.
 
     `candidates`: of a shortlist, how many are scored exactly in every layer, the mean; each costs its tails once more.
+    `width`: of a beam, whose paths share layer 0; beside one wider than 1 the greedy path is found, too.
 
     Per node below 1: the tails forward and backward, the stream and its tangent once through every block, and the
     activation path's score forward and backward. Per image: the plain forward. Of the last block only the CLS row
@@ -37,14 +38,16 @@ def engine_flops(config: Config, quadrature: Quadrature, candidates: float = 0) 
     if L == 1:
         return block
     last_in_tail = block_flops(config, ffn_tokens=1, queries=1)
-    tails = sum((L - 2 - layer) * block + last_in_tail for layer in range(L - 1))
+    first, *later = ((L - 2 - layer) * block + last_in_tail for layer in range(L - 1))
     clamped = (L - 2) * block_flops(config, ffn_tokens=T - 1) + block_flops(config, ffn_tokens=0, queries=1)
-    ramped = len(quadrature.ramped[0]) * 2 * ((1 + candidates) * tails + clamped + clamped)
+    widths = {1, width}
+    searches = sum((1 + candidates) * (first + w * sum(later)) + w * clamped for w in widths)
+    ramped = len(quadrature.ramped[0]) * 2 * (searches + clamped)
     if not quadrature.unramped:
         return ramped + L * block
     forward = (L - 1) * block + last_in_tail
     backward = (L - 2) * block + last_in_tail
-    return ramped + forward + backward + clamped + clamped
+    return ramped + forward + backward + sum(widths) * clamped + clamped
 
 
 def plain_flops(config: Config, steps: int) -> int:

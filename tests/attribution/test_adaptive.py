@@ -21,7 +21,7 @@ def best(scores, k):
     return set(sorted(range(len(scores)), key=lambda j: -scores[j])[:k])
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("pool", KINDS)
 def test_doubt_is_where_a_lower_rule_on_every_other_node_chooses_otherwise(pool, k):
     """By the oracle's scores along the path found; of Radau 3 the first and last node, on which a line is exact."""

@@ -10,7 +10,7 @@ from neuronpath import Quadrature, edit, enhance, find_path, gain, influence_pat
 from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.influence import layer_influence
 from neuronpath.attribution.reference import plain_influence, plain_search
-from neuronpath.attribution.searches import SEARCHES
+from neuronpath.attribution.searches import GREEDY
 
 FOUR = Quadrature("gauss-legendre", 4)
 SCORES = ("score", "base_score", "activation", "base_activation", "logits", "margin")
@@ -49,7 +49,7 @@ class TestBf16:
         assert 1e-6 < relative(found, expected) < 0.05
 
     @pytest.mark.parametrize("k", [1, 3])
-    @pytest.mark.parametrize("search", SEARCHES)
+    @pytest.mark.parametrize("search", GREEDY)
     def test_search(self, name, search, k):
         """Behind the same neurons, clear choices are those in float64, and most of all."""
         model, exact, images, labels = halves(name)

@@ -7,6 +7,7 @@ import torch
 from helpers import random_model, tiny_config
 
 from neuronpath import (
+    Beam,
     Exhaustive,
     Layer,
     NonFiniteError,
@@ -56,7 +57,13 @@ class TestDefaults:
         assert torch.equal(score_path(*given, path), expected)
 
     @pytest.mark.parametrize(
-        ("name", "search"), [("layer", Layer()), ("shortlist", Shortlist(64, 2.0, 4)), ("exhaustive", Exhaustive())]
+        ("name", "search"),
+        [
+            ("layer", Layer()),
+            ("shortlist", Shortlist(64, 2.0, 4)),
+            ("exhaustive", Exhaustive()),
+            ("beam", Beam(4, Layer())),
+        ],
     )
     def test_a_searchs_name_stands_for_its_defaults(self, name, search):
         given = make(depth=2)
@@ -123,7 +130,7 @@ class TestRefusals:
         [
             ({"k": 0}, "k must be 1 to 28 (the neurons of a layer), not 0"),
             ({"k": 29}, "k must be 1 to 28 (the neurons of a layer), not 29"),
-            ({"search": "best"}, "search 'best' is unknown; choose from layer, shortlist, exhaustive"),
+            ({"search": "best"}, "search 'best' is unknown; choose from layer, shortlist, exhaustive, beam"),
             (
                 {"k": 3, "search": Shortlist(2)},
                 "the most of a shortlist must be at least k = 3, not 2",

@@ -28,7 +28,7 @@ PAPER_F = [(4, "probability")]
 OTHERS = [(2, "logit"), (2, "sigmoid")]  # layers, objective
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.long), 3])
 @pytest.mark.parametrize(
     ("kind", "rule", "depth", "objective"),
     [
@@ -51,7 +51,7 @@ def test_exhaustive_equals_a_literal_algorithm_1(kind, rule, depth, objective, k
         assert found.margin[i].tolist() == pytest.approx(margin, rel=1e-8, abs=1e-10)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("depth", "objective"), [*PAPER_F, *OTHERS])
 @pytest.mark.parametrize("rule", [RADAU2, RADAU3, ONE, Quadrature("right", 5)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)

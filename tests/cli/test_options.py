@@ -63,7 +63,7 @@ def test_help_names_every_option():
     text = run_job(JointAttribution, "--help").expect().stdout
     options = "dataset dataset_path output_dir output_prefix model_type pretrain_weight img_size preprocess target"
     options += " batch_size internal_batch_size ig_total_step quadrature search labels images_per_class device"
-    options += " shortlist_max truth class_map images"
+    options += " shortlist_max beam_width beam_over shortlist_kappa truth class_map images"
     options += " no_cuda precision num_workers seed on_bad_image overwrite"
     assert all(f"--{option} " in text for option in options.split())
 

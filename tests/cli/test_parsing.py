@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 
 import pytest
 from damage import FEW_AND_MANY, holds
@@ -31,6 +32,7 @@ PARSERS = {
     "labels": (parsing.labels, lambda v: v and v == sorted(set(v)) and all(type(i) is int and i >= 0 for i in v)),
     "target": (parsing.target, lambda v: v in ("label", "pred") or (type(v) is int and v >= 0)),
     "factor": (parsing.factor, lambda v: type(v) is float and abs(v) < float("inf")),
+    "positive": (parsing.positive, lambda v: type(v) is float and 0 < v < math.inf),
     "proportion": (parsing.proportion, lambda v: type(v) is float and 0 <= v <= 1),
     "file name": (parsing.file_name, lambda v: v and "/" not in v),
 }
@@ -43,6 +45,7 @@ class TestOptions:
         [
             *("whole", "whole from 0", "labels", "target"),
             "factor",
+            "positive",
             "proportion",
             "file name",
         ],

@@ -36,6 +36,8 @@ TYPES = [
      ["", "Label", "-1", "1.0", "9" * 20, " 1"]),
     (parsing.factor, {"0": 0.0, "-2.5": -2.5, "1e3": 1000.0, " 1 ": 1.0}, FINITE,
      ["", "x", "nan", "inf", "-inf", "1e999"]),
+    (parsing.positive, {"1e-9": 1e-9, "3": 3.0}, "must be above 0, not {!r}", ["0", "-1"]),
+    (parsing.positive, {}, FINITE, ["nan", "inf", "x"]),
     (parsing.proportion, {"0": 0.0, "1": 1.0, "0.25": 0.25, "-0": 0.0}, SHARE, ["-0.001", "1.001", "2", "-1"]),
     (parsing.proportion, {}, FINITE, ["nan", "inf", "x"]),
     (parsing.shard, {"0/1": (0, 1), "7/8": (7, 8)}, SHARD,

@@ -62,7 +62,7 @@ def torchrun(count: int, *words) -> Result:
 
 
 class TestTorchrun:
-    @pytest.mark.parametrize("count", [1, 2, 3])
+    @pytest.mark.parametrize("count", [*(pytest.param(n, marks=pytest.mark.long) for n in (1, 2)), 3])
     def test_results_equal_those_of_one_process(self, count, large, expected, tmp_path):
         result = torchrun(count, *large.words(out=tmp_path))
         assert_same_search(records(tmp_path), expected)

@@ -9,13 +9,30 @@ from helpers import fault
 from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from torch import nn
 
-from neuronpath import Quadrature, edit, find_path, influence_path, remove, score_path
+from neuronpath import Beam, Quadrature, edit, find_path, influence_path, remove, score_path
 from neuronpath.models.adapted import adapt
 
 RULE = ("gauss-radau", 2)
+QUICK = (  # one of each kind; the others are long
+    "timm, registers, LayerScale, qk-norm",
+    "timm, mean beside registers",
+    "timm DINOv2 with SwiGLU",
+    "timm SigLIP, MAP head",
+    "timm DeiT, distilled",
+    "timm EVA02",
+    "timm DINOv3",
+    "timm SAM, whose stream is a grid",
+    "transformers ViT",
+    "transformers Dinov2 with registers",
+    "transformers CLIP",
+    "torchvision ViT",
+    "OpenCLIP ViT",
+)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in ARCHITECTURES]
+)
 def test_all_that_is_found_equals_plain_autograd_on_the_untouched_module(name):
     foreign = ARCHITECTURES[name]()
     expected, size = foreign.oracle(), foreign.img_size
@@ -38,6 +55,13 @@ def test_all_that_is_found_equals_plain_autograd_on_the_untouched_module(name):
             assert score_path(model, images[i : i + 1], targets[i : i + 1], found.path[i : i + 1], rule).item() == (
                 pytest.approx(jas, rel=1e-9)
             )
+    beam = find_path(model, images, targets, rule, search=Beam(2))
+    for i, target in enumerate(targets.tolist()):
+        defined = {"rule": RULE[0], "m": RULE[1]}
+        path, margins, jas, _ = oracle.beam_search(expected, images[i], target, 2, oracle.layer_scores, **defined)
+        assert beam.path[i].tolist() == path
+        assert beam.score[i].item() == pytest.approx(jas, rel=1e-9)
+        torch.testing.assert_close(beam.margin[i], torch.tensor(margins).double(), rtol=1e-7, atol=1e-9)
     pattern = influence_path(model, images, targets, rule)
     removed = edit(model, images, remove(model, found.path))[0].softmax(-1)
     for i, target in enumerate(targets.tolist()):

@@ -116,6 +116,8 @@ class TestDifferences:
             "quadrature",
             "ig_total_step",
             "search",
+            "beam_width",
+            "beam_over",
             "precision",
         )
         settings = dict.fromkeys([*CIRCUMSTANCES, "model_depth", "method", "seed", "the_model_name"], 1)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import LABELS, Command, records, settings
 
-from neuronpath import Quadrature, find_path
+from neuronpath import Beam, Quadrature, Shortlist, find_path
 from neuronpath.attribution import adaptive, candidates
+from neuronpath.attribution.searches import GREEDY
 from neuronpath.runs.extraction import InfluencePattern, JointAttribution, TopKAttribution
 
 GL3 = ("--quadrature", "gauss-legendre", "--ig_total_step", 3)
@@ -56,6 +57,45 @@ def test_records_hold_what_the_search_finds(run, search):
     assert "0 new, 11 from earlier" in run(*GL3, "--search", search)
 
 
+@pytest.mark.parametrize("over", ["layer", "shortlist", "exhaustive"])
+def test_records_of_a_beam(run, over):
+    beam = (*GL3, "--search", "beam", "--beam_over", over, "--beam_width")
+    more = ("--shortlist_max", 9) if over == "shortlist" else ()
+    text = run(*beam, 3, *more)
+    search = Beam(3, Shortlist(9) if more else GREEDY[over])
+    found = find_path(run.model, run.x, run.labels, Quadrature("gauss-legendre", 3), search=search)
+    for i, record in enumerate(run.records()):
+        assert record["ja"] == found.path[i].tolist()
+        assert record["ja_score"] == pytest.approx(found.score[i].item(), rel=1e-9)
+        assert record["greedy_score"] == pytest.approx(found.greedy_score[i].item(), rel=1e-9)
+        assert record["margin"] == pytest.approx(found.margin[i].tolist(), rel=1e-9, abs=1e-12)
+        if over == "shortlist":
+            assert record["search_scored"] == found.search_scored[i].tolist()
+        assert ("search_scored" in record) == (over == "shortlist")
+    assert f"greedy path {found.greedy_score.mean():.4f}, the beam's path scores higher in " in text
+    assert "0 new, 11 from earlier" in run(*beam, 3, *more)
+    assert "beam_width 3 → 2" in run(*beam, 2, *more, code=2)
+    other = "layer" if over == "exhaustive" else "exhaustive"
+    assert f"beam_over {over} → {other}" in run(*GL3, "--search", "beam", "--beam_over", other, code=2)
+
+
+@pytest.mark.parametrize("over", ["layer", "shortlist"])
+def test_records_of_a_beam_of_one_are_those_of_the_greedy_search(run, over):
+    """Bit for bit, but for the score of the greedy path, which is its own."""
+    run(*GL3, "--search", over, out="greedy")
+    run(*GL3, "--search", "beam", "--beam_over", over, "--beam_width", 1, out="beam")
+    greedy, beam = (list(records(run.root / name).values()) for name in ("greedy", "beam"))
+    assert len(beam) == len(LABELS)
+    for record, expected in zip(beam, greedy, strict=True):
+        assert record.pop("greedy_score") == expected["ja_score"]
+        assert json.dumps(record) == json.dumps(expected)
+
+
+def test_top_k_takes_a_beam_of_single_neurons(run):
+    run(*GL3, "--search", "beam", "--topK", 1, "--labels", 3, of=TopKAttribution)
+    assert all("greedy_score" in record for record in run.records())
+
+
 def test_layer_records_are_as_they_were(run):
     run(*GL3)
     assert all("nodes" not in record and "search_rank" not in record for record in run.records())
@@ -70,6 +110,18 @@ def test_the_cap_of_the_shortlist(run, rule):
     scored = [count for record in run.records() for count in record["search_scored"]]
     assert set(scored) == {2}
     assert {word for record in run.records() for word in record["search_stopped"]} <= {"rule", "cap"}
+
+
+def test_a_stricter_rule_of_the_shortlist(run):
+    shortlist = (*GL3, "--search", "shortlist")
+    run(*shortlist, out="two")
+    run(*shortlist, "--shortlist_kappa", 4.5)
+    two, strict = list(records(run.root / "two").values()), run.records()
+    found = find_path(run.model, run.x, run.labels, Quadrature("gauss-legendre", 3), search=Shortlist(kappa=4.5))
+    assert [record["search_scored"] for record in strict] == found.search_scored.tolist()
+    assert sum(sum(r["search_scored"]) for r in strict) > sum(sum(r["search_scored"]) for r in two)
+    assert settings(run.out)["shortlist_kappa"] == 4.5
+    assert "shortlist_kappa 4.5 → 2.0" in run(*shortlist, code=2)
 
 
 def test_what_a_resumed_run_must_agree_with(run):
@@ -148,7 +200,11 @@ def test_top_k_takes_them_too(run):
         (("--shortlist_max", 16), "--shortlist_max"),
         (("--search", "exhaustive", "--shortlist_max", 16), "--shortlist_max"),
         (("--search", "shortlist", "--shortlist_max", 0), "--shortlist_max"),
+        (("--search", "shortlist", "--shortlist_kappa", 0), "--shortlist_kappa"),
+        (("--search", "exhaustive", "--shortlist_kappa", 3), "--shortlist_kappa"),
         (("--search", "best"), "--search"),
+        (("--search", "beam", "--beam_width", 0), "--beam_width"),
+        (("--search", "beam", "--beam_over", "beam"), "--beam_over"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(run, more, word):

@@ -160,6 +160,18 @@ class TestArgs:
             (JointAttribution, "joint_attr", (), RULE | {"search": "layer", "topK": 1}),
             (JointAttribution, "joint_attr", ("--search", "exhaustive"), RULE | {"search": "exhaustive", "topK": 1}),
             (JointAttribution, "joint_attr", ("--search", "shortlist"), RULE | SHORT),
+            (
+                JointAttribution,
+                "joint_attr",
+                ("--search", "beam"),
+                RULE | {"search": "beam", "beam_width": 4, "beam_over": "layer", "topK": 1},
+            ),
+            (
+                JointAttribution,
+                "joint_attr",
+                ("--search", "beam", "--beam_over", "shortlist", "--beam_width", 2),
+                RULE | SHORT | {"search": "beam", "beam_width": 2, "beam_over": "shortlist"},
+            ),
             (TopKAttribution, "joint_attr", ("--topK", 3), RULE | {"search": "layer", "topK": 3}),
             (TopKAttribution, "joint_attr", (), RULE | {"search": "layer", "topK": 5}),
             (InfluencePattern, "influence_pattern", ("--target", "3"), RULE | {"target": 3}),
@@ -228,7 +240,8 @@ class TestArgs:
             "num_heads": None, "pool": None, "activation": None, "classifier": None, "img_size": None,
             "device": found["options"]["device"],
             "no_cuda": False, "precision": "fp32", "ig_total_step": 2, "quadrature": "right", "search": "layer",
-            "shortlist_max": None, "target": "label", "objective": "probability", "batch_size": 10,
+            "shortlist_max": None, "shortlist_kappa": None, "beam_width": None, "beam_over": None, "target": "label",
+            "objective": "probability", "batch_size": 10,
             "internal_batch_size": 7, "shard": [0, 1],
             "seed": 42, "output_dir": str(run.out), "output_prefix": "imgnet_all", "overwrite": False,
         } | {"shard": found["options"]["shard"]}  # fmt: skip
@@ -290,6 +303,15 @@ class TestRefusals:
         assert said(run, *short, 2, "--topK", 3, of=TopKAttribution) == few
         unused = "--shortlist_max: --search layer has no use for it; leave one of the two out"
         assert said(run, "--shortlist_max", 2) == unused
+        over = "--shortlist_max: --search beam --beam_over layer has no use for it; leave one of the two out"
+        assert said(run, "--search", "beam", "--shortlist_max", 2) == over
+        for option, value in (("--beam_width", 2), ("--beam_over", "layer")):
+            unused = f"{option}: --search layer has no use for it; leave one of the two out"
+            assert said(run, option, value) == unused
+        one = "--search beam: finds one neuron per layer, not the 5 of --topK; give --topK 1"
+        assert said(run, "--search", "beam", of=TopKAttribution) == one
+        doubt = "--search beam: --quadrature auto cannot tell its doubt; give another rule or search"
+        assert said(run, "--search", "beam", "--quadrature", "auto", steps=None) == doubt
         nodes = "--ig_total_step: --quadrature auto chooses the nodes itself; leave one of the two out"
         assert said(run, "--quadrature", "auto") == nodes
         radau = ("--quadrature", "gauss-radau", "--labels", 1)

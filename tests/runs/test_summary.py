@@ -27,6 +27,18 @@ def test_near_ties_are_images_with_a_margin_under_the_threshold_in_any_layer():
     assert line.startswith("smallest 0.0e+00 (layer 1 of 2), 9.0e-05 (layer 0 of 4), 9.0e-05 (layer 2 of 1)")
 
 
+def test_a_beams_near_ties_have_either_sign_and_its_greedy_paths_are_beside_it():
+    summary = ScoreSummary({"ja_score": "neuron path", "base_score": "activation path"}, 1e-4, "probability")
+    found = [(0.5, 0.25, [0.5, -5e-5]), (0.25, 0.25, [-0.5, 0.5]), (0.125, 0.25, [0.5, 0.5]), (1.0, 0.5, [0.5, -0.25])]
+    for i, (score, greedy, margin) in enumerate(found):
+        own = {"ja_score": score, "base_score": 0.0, "greedy_score": greedy, "margin": margin}
+        summary.add({"image": str(i), "label": 0, "pred": 0, **own})
+    lines = dict(summary.lines())
+    assert lines["margins"].startswith("smallest 5.0e-05 (layer 1 of 0), 2.5e-01 (layer 1 of 3), ")
+    assert lines["margins"].endswith("; 1 images below 0.0001")
+    assert lines["greedy path"] == "0.3125, the beam's path scores higher in 2 images, lower in 1"
+
+
 def test_top_1_is_the_share_of_images_predicted_as_their_label(run):
     stdout, found = run(), records(run.out)
     right = sum(record["pred"] == record["label"] for record in found.values())

@@ -44,7 +44,7 @@ def ended(name: str, *calls: tuple[str, ...]) -> tuple[list, str, list[str]]:
 
 
 def test_the_scripts_are_all_there():
-    assert len(SCRIPTS) == 25
+    assert len(SCRIPTS) == 26
     assert {name.rsplit("/", 1)[-1] for name in SCRIPTS} >= {"joint_attr.py", "edit.py", "table.py", "stages.py"}
     for name in SCRIPTS:
         assert 'if __name__ == "__main__":' in (ROOT / name).read_text(), name

@@ -5,7 +5,9 @@ import torch
 from helpers import random_model, tiny_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from neuronpath import Quadrature, Shortlist, find_path
+from neuronpath import Beam, Layer, Quadrature, Shortlist, find_path
+from neuronpath.attribution.beam import beam_search
+from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.objectives import OBJECTIVES
 from neuronpath.attribution.reference import plain_search
 from neuronpath.studies.cost import CountFlops, block_flops, engine_flops, plain_flops
@@ -23,7 +25,7 @@ def block_passes(run, config, **arguments) -> float:
     return count.flops / IMAGES / block_flops(config)
 
 
-@pytest.mark.parametrize("m", [4, 20])
+@pytest.mark.parametrize("m", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_block_passes_of_the_plain_search_and_of_the_engine(m):
     q = Quadrature("right", m)
     assert block_passes(plain_search, CONFIG, quadrature=q) == pytest.approx(328 * m, rel=0.03)
@@ -60,13 +62,42 @@ def test_algorithm_1_for_the_price_of_a_few_nodes():
     assert block_passes(find_path, CONFIG, quadrature=q, search=search) <= 720
 
 
-@pytest.mark.parametrize("C", [8, 32])
+@pytest.mark.parametrize("C", [8, pytest.param(32, marks=pytest.mark.long)])
 def test_a_shortlist_adds_a_tail_per_candidate(C):
     q, search = Quadrature("gauss-legendre", 3), Shortlist(C, float("inf"))
     expected = engine_flops(CONFIG, q, candidates=C) / block_flops(CONFIG)
     for rows in (None, 7):
         found = block_passes(find_path, CONFIG, quadrature=q, internal_batch_size=rows, search=search)
         assert found == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+@pytest.mark.parametrize("over", [Layer(), Shortlist(3, float("inf"))], ids=lambda over: over.name)
+def test_a_beam_costs_its_width_from_layer_1_on(pool, over):
+    """Beside the greedy search. A mean head runs its clamped layers again in each layer, a quarter more."""
+    config, q = tiny_config(pool, depth=7, width=64, num_heads=4, mlp_dim=256), Quadrature("midpoint", 1)
+
+    def passes(width: int) -> float:
+        def run(model, images, labels):
+            beam_search(Problem.of(model, images, labels, q, 1000), Beam(width, over))
+
+        return block_passes(run, config) - config.depth  # without the plain forward
+
+    one, two, three = (passes(width) for width in (1, 2, 3))
+    assert three - two == pytest.approx(two - one, rel=1e-6)
+    assert 0.6 * one < two - one < 0.9 * one, "layer 0 is shared"
+    greedy, whole = (block_passes(find_path, config, quadrature=q, search=s) for s in (over, Beam(3, over)))
+    assert whole == pytest.approx(greedy + three, rel=1e-3)
+    assert one < (1 if pool == "cls" else 1.25) * greedy
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize(("rule", "m"), [("gauss-legendre", 2), ("gauss-radau", 2)])
+@pytest.mark.parametrize("C", [0, 4])
+def test_the_analytic_count_of_a_beam_is_the_one_that_runs(rule, m, C, width):
+    q, search = Quadrature(rule, m), Beam(width, Shortlist(C, float("inf")) if C else Layer())
+    expected = engine_flops(CONFIG, q, candidates=C, width=width) / block_flops(CONFIG)
+    assert block_passes(find_path, CONFIG, quadrature=q, search=search) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_analytic_counts_are_those_that_run():
