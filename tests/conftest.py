@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,29 @@ torch.set_num_threads(1)  # the models are tiny: threads would cost more than th
 SLOWEST = ("test_reproduce.py", "test_digits.py", "test_wheel.py", "test_exits.py", "test_processes.py")
 
 
+#: Of slow tests with many parameters those that are left to --all: others try the same.
+LONG = re.compile(
+    r"test_cost.*(beam_costs.*shortlist-mean|count_of_a_beam.*legendre)"
+    r"|test_beam.*literal_beam\[(mean-1|.*(logit|sigmoid))"
+    r"|test_candidates.*(literal_algorithm_1\[config\d-1-|candidates_are_batched\[cls)"
+    r"|test_unramped.*literal_algorithm_1.*steps=3"
+    r"|test_adaptive.*rule_that_it_needs\[(cls|mean-1)-options[12]"
+    r"|test_store.*every_byte_of_the_last_file\[overwrite"
+    r"|test_exits.*ends_the_run_in_good_order\[2\]"
+    r"|test_digits.*every_script_runs"
+    r"|test_wheel.*(other_head|public_functions)"
+    r"|test_processes.*more_processes"
+    r"|test_shortlists.*all_settings"
+    r"|test_similarity.*from_its_folder\[(paper|name2)"
+    r"|test_editing.*own_folder.*\[mean"
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items) -> None:
+    for item in items:
+        if LONG.search(item.nodeid):
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 

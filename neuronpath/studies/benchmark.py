@@ -3,6 +3,7 @@
 import math
 import re
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -143,29 +144,34 @@ def search_flops(model: VisionTransformer, quadrature: Quadrature) -> float:
 
 
 def compare(runs: dict[str, Contender], model: VisionTransformer, images: int, repeats: int) -> str:
-    """A table of medians over `repeats` interleaved repetitions; speed-ups are over the first of `runs`."""
+    """A table of medians over `repeats` interleaved repetitions; speed-ups and CPU time are against the first run."""
     weight = model.blocks[0].mlp.fc1.weight
     times: dict[str, list[float]] = {name: [] for name in runs}
+    busy: dict[str, list[float]] = {name: [] for name in runs}  # of all threads of the process, on the CPU
     rates, peak = [], {}
     for name in runs:  # the warm-up
         peak[name] = _peak_memory(weight.device, runs[name].run)
     for _ in range(repeats):
         rates.append(product_rate(weight))
         for name, contender in runs.items():
+            started = time.process_time()
             times[name].append(seconds(contender.run, weight.device))
+            busy[name].append(time.process_time() - started)
     first = next(iter(runs))
     lines = [
-        "| | s/image | images/s | speed-up, median (least-most) | block passes/image | share of product rate "
-        "| peak memory |",
-        "|---|---|---|---|---|---|---|",
+        "| | s/image | images/s | speed-up, median (least-most) | CPU time, median (least-most) | block passes/image "
+        "| share of product rate | peak memory |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, contender in runs.items():
         ratios = sorted(a / b for a, b in zip(times[first], times[name], strict=True))
+        share = sorted(b / a for a, b in zip(busy[first], busy[name], strict=True))
         each = statistics.median(times[name]) / images
         shares = [contender.flops * images / t / rate for t, rate in zip(times[name], rates, strict=True)]
         lines.append(
             f"| {name} | {each:.3g} | {1 / each:.3g} "
             f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
+            f"| {statistics.median(share):.2f} ({share[0]:.2f}-{share[-1]:.2f}) "
             f"| {contender.flops / block_flops(model.config):.0f} | {100 * statistics.median(shares):.0f} % "
             f"| {peak[name] / GIB:.2f} GiB |"
         )

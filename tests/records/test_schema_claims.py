@@ -49,7 +49,7 @@ VALUES = {
         ("one of 3 classes", *INDEX),
     ),
     **dict.fromkeys(
-        ("prob", "ja_score", "base_score", "score", "original", "remove", "enhance", "retain", "prune"),
+        ("prob", "ja_score", "base_score", "score", "greedy_score", "original", "remove", "enhance", "retain", "prune"),
         ("a number", *NUMBER),
     ),
     **dict.fromkeys(("ja", "base", "path"), (PATH_SAYS, *LISTS)),

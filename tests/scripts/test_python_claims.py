@@ -26,6 +26,7 @@ JOBS = {
     "path/joint_attr_mae.py": ("JointAttribution", "mean", "joint-attr-mae"),
     "path/influence_pattern.py": ("InfluencePattern", "cls", "influence-pattern"),
     "path/influence_pattern_mae.py": ("InfluencePattern", "mean", "influence-pattern-mae"),
+    "path/baseline.py": ("Baseline", None, "baseline"),
     f"{MANIPULATION}/ViT/edit.py": ("Edit", "cls", "edit"),
     f"{MANIPULATION}/MAE/edit.py": ("Edit", "mean", "edit-mae"),
     "topK/path/joint_attr.py": ("TopKAttribution", "cls", "topk-joint-attr"),
