@@ -21,7 +21,8 @@ SLOWEST = ("test_reproduce.py", "test_digits.py", "test_wheel.py", "test_exits.p
 
 #: Of slow tests with many parameters those that are left to --all: others try the same.
 LONG = re.compile(
-    r"test_cost.*(beam_costs.*shortlist-mean|count_of_a_beam.*legendre)"
+    r"test_search.*scores_equal_the_oracle\[.*-[25]-probability"
+    r"|test_cost.*(beam_costs.*shortlist-mean|count_of_a_beam.*legendre)"
     r"|test_beam.*literal_beam\[(mean-1|.*(logit|sigmoid))"
     r"|test_candidates.*(literal_algorithm_1\[config\d-1-|candidates_are_batched\[cls)"
     r"|test_unramped.*literal_algorithm_1.*steps=3"
