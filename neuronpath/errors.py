@@ -1,6 +1,7 @@
 """What can go wrong by the user's hand or the machine's, and how it is said in one line."""
 
 import errno
+import re
 
 
 class UserError(Exception):
@@ -21,6 +22,11 @@ class NonFiniteError(FloatingPointError):
 def printable(text: str) -> str:
     """`text` with line breaks, control characters and undecodable bytes as escapes: names come from outside."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def in_markdown(name: str) -> str:
+    """`name`, which comes from outside, as Markdown that shows it as text: no HTML, link, formula or table's end."""
+    return re.sub(r"[\\`*\[\]<>|$~&#!]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", printable(name))
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

@@ -1,11 +1,14 @@
 """Where files are and how they are written whole; what data sets are called, and an image's identity."""
 
+import hashlib
+import json
 import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError, disk_full, one_line
 
@@ -19,8 +22,13 @@ ROOT = CHECKOUT or Path.cwd()
 
 FOLDERS = ("imagenet1k", "imagefolder", "digits")  # data sets that are folders of class folders
 DATASETS = (*FOLDERS, "cifar10", "cifar100", "images")
-DEFAULT_PATHS = {"digits": "dataset/digits/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
+DIGITS = "dataset/digits"  # the embedded default, its parts train/ and val/
+DEFAULT_PATHS = {"digits": f"{DIGITS}/val", "cifar10": "dataset/cifar", "cifar100": "dataset/cifar"}
 DEFAULT_PATH = "dataset/imagenet2012/val"
+
+#: Says in the folder of the digits, and after the stem of a checkpoint's name beside it, with what it was made.
+MADE = "made.json"
+TRAIN = "python scripts/train_digits.py"  # makes them
 
 
 @dataclass(frozen=True)
@@ -75,3 +83,21 @@ def replace_file(file: Path, content: str | bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sha256(file: Path) -> str:
+    """Of the file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def noted(file: Path) -> dict[str, Any]:
+    """What a note (MADE) says; {} where there is none that can be read."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,12 +7,12 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
 
 export RESULTS=results/demo
-args=$RESULTS/ja/ViT-digits/imgnet_all.args.json again=() # --overwrite where the model is trained anew
-if [ -f $args ] && { [ ! -f ckpt/ViT-digits.npz ] || [ ckpt/ViT-digits.npz -nt $args ]; }; then again=(--overwrite); fi
+python scripts/train_digits.py --models ViT-digits
+args=$RESULTS/ja/ViT-digits/imgnet_all.args.json again=() # --overwrite where the model was trained anew
+if [ -f $args ] && [ ckpt/ViT-digits.npz -nt $args ]; then again=(--overwrite); fi
 digits=(${again[@]+"${again[@]}"} --dataset digits --pretrain_weight ckpt/ViT-digits.npz)
 # First of all five paths to look at; the search of all images goes on from them.
-python scripts/stages.py scripts/train_digits.py --models ViT-digits \
-    -- path/joint_attr.py "${digits[@]}" --labels 0-4 --images_per_class 1 --output_dir $RESULTS/ja/ViT-digits \
+python scripts/stages.py path/joint_attr.py "${digits[@]}" --labels 0-4 --images_per_class 1 --output_dir $RESULTS/ja/ViT-digits \
     -- scripts/plot_paths.py --results $RESULTS/ja/ViT-digits --dataset_path dataset/digits/val --output $RESULTS/paths
 QUADRATURE=right STEPS=20 IMAGES_PER_CLASS=10 PROPORTIONS="0.5 1" bash scripts/reproduce.sh --smoke
 echo

@@ -33,6 +33,7 @@ LONG = re.compile(
     r"|test_wheel.*(other_head|public_functions)"
     r"|test_processes.*more_processes"
     r"|test_shortlists.*all_settings"
+    r"|studies/test_methods.*((two_nodes|batches).*beam_16|the_means\[(cls-random|mean-uniform)|oracle\[mean-(conduct|layer_ig))"
     r"|test_similarity.*from_its_folder\[(paper|name2)"
     r"|test_editing.*own_folder.*\[mean"
 )

@@ -378,10 +378,11 @@ def assert_same_search(found: dict[str, dict], expected: dict[str, dict], tolera
 
 
 def assert_same_edits(found: dict[str, dict], expected: dict[str, dict], tolerance: float = 1e-6) -> None:
-    names = ("prob", "original", "remove", "enhance", "retain", "gain")
+    names = ("prob", "original", "remove", "enhance", "retain", "gain", "control_ratio")
 
     def numbers(record: dict) -> list[float]:
-        own = [record[key] for key in names[:-1] if key in record] + record.get("gain", [])
+        own = [record[key] for key in names[:-2] if key in record] + record.get("gain", [])
+        own += [ratio for layer in record.get("control_ratio", []) for ratio in layer]
         return own + [x for draw in record.get("draws", []) for x in numbers(draw)]
 
     def rest(record: dict) -> dict:

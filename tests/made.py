@@ -78,7 +78,7 @@ def write_results(root: Path, model: str, counts=(5, 3, 4), *, pool="cls", metho
         influence = [{**r, "path": steps, "score": rng.lognormal(-5)} for r in images]
         write_lines(root / "influence_pattern" / model / file, influence)
         for method in methods:
-            edits = [{**r, **edit_of(rng, label, 0 if label in zero else 0.6)} for r in images]
+            edits = [{**r, "path": steps, **edit_of(rng, label, 0 if label in zero else 0.6)} for r in images]
             write_lines(root / f"edit/remove_enhance/{method}" / model / file, edits)
     write_args(root / "ja" / model, model_pool=pool, quadrature="right", ig_total_step=20)
     return root

@@ -382,20 +382,32 @@ def activation_path(model, image, K):
     return [sorted(range(len(s)), key=lambda j: -s[j])[:K] for s in sums]
 
 
-def candidates(values: list[float], own: list[int], drawn: list[int]) -> set[int]:
-    """The units next in rank to the neuron that follows `drawn`, literally."""
-    order = sorted(range(len(values)), key=lambda j: (-values[j], j))
-    rank = {unit: r for r, unit in enumerate(order)}
-    centre = rank[own[len(drawn)]]
-    free = [unit for unit in order if unit not in own and unit not in drawn]
-    return set(sorted(free, key=lambda unit: (abs(rank[unit] - centre), rank[unit]))[:20])
+def unit_weights(model, image):
+    """(L, H): the size of each unit's activation, summed over the neuron tokens, times the length of what it writes."""
+    weights = []
+    for layer, h in enumerate(forward(model, image)[1]):
+        fc2 = model.state_dict()[f"blocks.{layer}.mlp.fc2.weight"]
+        weights.append([abs(sum(h[:, j].tolist())) * math.hypot(*fc2[:, j].tolist()) for j in range(h.shape[1])])
+    return torch.tensor(weights, dtype=torch.float64)
 
 
-def assert_matched(values: list[list[float]], own: list[list[int]], draw: list[list[int]]) -> None:
-    """One draw: every unit near in rank, none of the path, none twice."""
+def candidates(weights: list[float], own: list[int], drawn: list[int]) -> list[int]:
+    """The units to draw from for the neuron that follows `drawn`, literally."""
+    weight = weights[own[len(drawn)]]
+    free = [unit for unit in range(len(weights)) if unit not in own and unit not in drawn]
+    near = [unit for unit in free if abs(weights[unit] - weight) <= 0.1 * weight]
+    if near:
+        return near
+    above = sorted((weights[unit], unit) for unit in free if weights[unit] > weight)[:1]
+    below = sorted((-weights[unit], unit) for unit in free if weights[unit] < weight)[:1]
+    return [unit for _, unit in (*above, *below)]
+
+
+def assert_matched(weights: list[list[float]], own: list[list[int]], draw: list[list[int]]) -> None:
+    """One draw: every unit one of those to draw from, none of the path, none twice."""
     assert [len(layer) for layer in draw] == [len(layer) for layer in own]
     for layer, units in enumerate(draw):
         assert not set(units) & set(own[layer])
         assert len(set(units)) == len(units)
         for i, unit in enumerate(units):
-            assert unit in candidates(values[layer], own[layer], units[:i])
+            assert unit in candidates(weights[layer], own[layer], units[:i])

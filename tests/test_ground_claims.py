@@ -1,6 +1,7 @@
 """What stands below every wing: errors in one line, files whole or not at all, signals in good order."""
 
 import errno
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -15,7 +16,16 @@ import torch
 from helpers import ROOT
 
 from neuronpath import files, interrupts
-from neuronpath.errors import NonFiniteError, UserError, disk_full, one_line, out_of_memory, printable, shortened
+from neuronpath.errors import (
+    NonFiniteError,
+    UserError,
+    disk_full,
+    in_markdown,
+    one_line,
+    out_of_memory,
+    printable,
+    shortened,
+)
 
 
 class TestErrors:
@@ -45,6 +55,19 @@ class TestErrors:
     )
     def test_one_line(self, error, line):
         assert one_line(error) == line
+
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [
+            ("ViT-B_16", "ViT-B_16"),
+            ("_a_ *b*", r"\_a\_ \*b\*"),
+            ("<b>|[x](y)", r"\<b\>\|\[x\](y)"),
+            ("$x$ `y` &lt; \\", r"\$x\$ \`y\` \&lt; " + 2 * "\\"),
+            ("a\nb", r"a\\nb"),
+        ],
+    )
+    def test_names_are_text_in_markdown(self, name, shown):
+        assert in_markdown(name) == shown
 
     def test_another_length(self):
         assert one_line(ValueError("abcdef"), 5) == shortened("abcdef", 5) == "abcd…"
@@ -110,6 +133,19 @@ class TestFiles:
         assert files.DATASETS == ("imagenet1k", "imagefolder", "digits", "cifar10", "cifar100", "images")
         assert files.default_dataset_path("images") == Path.cwd()
 
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [('{"noise": 0.5}', {"noise": 0.5}), ("[1]", {}), ("{", {}), ("", {}), ("[" * 100_000, {}), ("\udcff", {})],
+    )
+    def test_a_note_of_how_something_was_made(self, text, found, tmp_path):
+        assert (files.MADE, files.noted(tmp_path / "none")) == ("made.json", {})
+        (tmp_path / "made.json").write_bytes(text.encode(errors="surrogateescape"))
+        assert files.noted(tmp_path / "made.json") == found
+
+    def test_the_digest_of_a_file_of_several_blocks(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"abc" * 2**20)
+        assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 2**20).hexdigest()
+
     @pytest.mark.parametrize(("model_type", "folder"), [("auto", "fine.tuned"), ("ViT-B_16", "ViT-B_16")])
     def test_results_are_by_job_and_model(self, model_type, folder):
         options = Namespace(pretrain_weight=Path("ckpt/fine.tuned.npz"), model_type=model_type)
@@ -172,22 +208,24 @@ PUBLIC = {
     ".records": "Args BASELINES EDITED KEYS METHODS OPERATIONS PAPER Store args_file check_record keys_of label_file "
     "label_files read_label read_results",
     ".cli": "Parser Report Share command share",
-    ".data": "Batch ImageSet batches class_names find_label load_images open_chosen open_dataset "
+    ".data": "Batch ImageSet NOISE batches class_names find_label load_images open_chosen open_dataset "
     "preprocessing write_images",
-    ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy adapt device load save set_precision sha256 "
-    "train",
+    ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy adapt device load save set_precision "
+    "sha256 train",
     ".attribution": "Ablation BaselinePath Beam Conductance Exhaustive GradientActivation InfluencePath Layer LayerIG "
     "NeuronPath Quadrature RandomUnits Setting Shortlist activation_path baseline_path default_rows edit "
     "enhance find_path find_path_auto gain influence_path mean_activations remove resample retain "
     "score_path",
-    ".runs": "Baseline Edit InfluencePattern Job JointAttribution Plan Run TopKAttribution TopKEdit main",
+    ".runs": "Baseline Edit InfluencePattern Inputs Job JointAttribution Plan Run TopKAttribution TopKEdit main "
+    "open_inputs open_model",
     ".analysis": "Classes Curve Edited Estimate GROUPS Results check_confusion cosines estimate export_classes "
-    "frequencies mantel markdown neighbours open_classes overlap read_classes read_curves resolve "
-    "soft_confusion spearman stability table validity write",
-    ".figures": "accuracy_deviation class_scores plot_classes plot_curves plot_paths plot_runs plot_similarity "
-    "plot_study probability_deviation save save_pages score_distributions",
-    ".studies": "CountFlops PARTS adapted_table block_flops compare engine_flops influences_table library_versions "
-    "markdown rules_table run searches_table shortlist_errors shortlist_tables sizes_table support_page verdicts",
+    "frequencies mantel markdown method_tables neighbours of_training open_classes over_trainings overlap "
+    "read_classes read_curves resolve soft_confusion spearman stability table validity write",
+    ".figures": "accuracy_deviation class_scores plot_classes plot_curves plot_methods plot_paths plot_runs "
+    "plot_similarity plot_study probability_deviation save save_pages score_distributions",
+    ".studies": "CountFlops Images METHODS METHOD_NAMES PARTS Subject adapted_table block_flops compare "
+    "compare_methods engine_flops influences_table library_versions markdown rules_table run "
+    "searches_table shortlist_errors shortlist_tables sizes_table support_page verdicts",
 }
 
 

@@ -2,7 +2,7 @@
 
     python experiments/similarity/pair-sim.py --pretrain_weight ckpt/ViT-digits.npz
 
-5 s on the digits; expect a weak positive correlation. 1000 classes of 50 images take 25 s, with weights 25 s and a
+5 s on the digits; expect a positive correlation. 1000 classes of 50 images take 25 s, with weights 25 s and a
 forward of each image more. Writes similarity.{npy,png,pdf}, labels.json and pair_sim.json; with weights confusion.npy.
 """
 

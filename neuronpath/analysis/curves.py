@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, one_line
+from ..errors import UserError, in_markdown, one_line
 from ..records.args import Args
 from ..records.reading import label_files, read_results
 from ..records.schema import ABLATIONS, EDITED, RETAIN
@@ -200,6 +200,14 @@ def table(curves: dict[Which, Curve]) -> list[dict]:
     return rows
 
 
+def over_k(root: Path, prefix: str, models: Sequence[str]) -> list[dict]:
+    """The rows of `table` below `root` of these models that have several K. UserError where there are none."""
+    rows = [row for row in table(read_curves(root, prefix)) if row["model"] in models and len(row["ks"]) > 1]
+    if not rows:
+        raise UserError(f"{root}: no runs of several K; run edit.py --ablation mean --topK K with several K")
+    return rows
+
+
 def _or_none(compute: Callable[..., Estimate], *given: object) -> dict | None:
     try:
         return asdict(compute(*given))
@@ -215,7 +223,7 @@ def markdown(rows: list[dict]) -> str:
         "|---" * 10 + "|",
     ]
     for row in rows:
-        cells = [row["model"], row["operation"], row["ablation"], EDITED[row["method"]].name]
+        cells = [in_markdown(row["model"]), row["operation"], row["ablation"], EDITED[row["method"]].name]
         cells.append(", ".join(map(str, row["ks"])))
         for measure, digits in (("prob", 4), ("top1", 2)):
             area, minus = row[measure]["area"], row[measure]["ja_minus"]

@@ -1,10 +1,12 @@
-"""What edits do to a model: probability and accuracy deviations with bootstrap intervals (docs/method.md §5)."""
+"""What edits do to a model: probability and accuracy deviations with their intervals (docs/method.md §5)."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from .proportions import newcombe, sign_flip_p
 
 RESAMPLES = 9999
 
@@ -15,18 +17,30 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval; the bounds are None where no class has two images to resample."""
+    """A value and its 95 % interval; the bounds are None where no class has two images to resample.
+
+    `p`: of accuracies the exact test's p-value of no difference; near 0.05 it and the interval may disagree.
+    """
 
     value: float
     low: float | None
     high: float | None
     n: int  # images that count
     left_out: int = 0  # images that cannot
+    p: float | None = None
 
     def shown(self, digits: int, sign: bool = False) -> str:
+        """`value [low, high], p = …`; with more digits where an accuracy's bounds would look alike."""
+        if self.p is not None and self.low is not None and self.high is not None and self.low < self.high:
+            while round(self.low, digits) == round(self.high, digits):
+                digits += 1
         value, *bounds = (round(x, digits) + 0.0 for x in (self.value, self.low or 0, self.high or 0))  # no -0.0
         text = f"{value:{'+' if sign else ''}.{digits}f}"
-        return text if self.low is None else f"{text} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+        if self.low is not None:
+            text += f" [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+        if self.p is not None:
+            text += f", p = {self.p:.3g}" if self.p > 1e-9 else ", p < 1e-9"
+        return text
 
 
 def estimate(labels: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Estimate:
@@ -120,9 +134,8 @@ class Edited:
         return replace(found, left_out=int((~ok).sum()))
 
     def accuracy_deviation(self) -> Estimate:
-        """Top-1 accuracy after minus before, in percentage points, over all images."""
-        difference = 100 * (self.right_after - self.right_before)
-        return estimate(self.labels, lambda i: difference[i].mean(-1))
+        """Top-1 accuracy after minus before, in percentage points, over all images. Missing where there are none."""
+        return _points(self.right_after, self.right_before)
 
 
 def _share_right(record: dict, operation: str, label: int) -> float:
@@ -133,9 +146,38 @@ def _share_right(record: dict, operation: str, label: int) -> float:
 
 
 def difference(one: Edited, other: Edited, what: str) -> Estimate:
-    """`what` ("after" or "right_after") of `one` minus that of `other`, mean over the images that both have."""
-    place = {image: i for i, image in enumerate(other.images)}
-    pairs = [(i, place[image]) for i, image in enumerate(one.images) if image in place]
-    i, j = np.array(pairs, int).reshape(-1, 2).T
+    """`what` ("after", say) of `one` minus that of `other`, mean over the images that both have.
+
+    Missing where there are none.
+    """
+    i, j = in_both(one.images, other.images)
     values = getattr(one, what)[i] - getattr(other, what)[j]
     return estimate(one.labels[i], lambda k: values[k].mean(-1))
+
+
+def accuracy_difference(one: Edited, other: Edited) -> Estimate:
+    """Top-1 accuracy after `one` minus after `other`, in percentage points, over the images that both have.
+
+    Missing where there are none.
+    """
+    i, j = in_both(one.images, other.images)
+    return _points(one.right_after[i], other.right_after[j])
+
+
+def in_both(images: Sequence[str], others: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the images that stand in both are, (n,) in `images` and (n,) in `others`, in the order of `images`."""
+    place = {image: i for i, image in enumerate(others)}
+    pairs = [(i, place[image]) for i, image in enumerate(images) if image in place]
+    i, j = np.array(pairs, int).reshape(-1, 2).T
+    return i, j
+
+
+def _points(right: np.ndarray, other: np.ndarray) -> Estimate:
+    """The accuracy `right` (n,) minus that of `other` (n,), in percentage points: `newcombe` and `sign_flip_p`."""
+    n = len(right)
+    if not n:
+        raise Missing
+    cells = right * other, right * (1 - other), (1 - right) * other, (1 - right) * (1 - other)
+    low, high = newcombe(*(float(cell.sum()) for cell in cells))
+    p = sign_flip_p(right - other)
+    return Estimate(100 * float((right - other).mean()), 100 * low, 100 * high, n, p=p)

@@ -1,10 +1,12 @@
 """The records of result folders, by job and model: where every table and figure gets its numbers from."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from ..attribution.matching import Match, match_words
 from ..attribution.objectives import Objective, objective_of
 from ..errors import UserError, one_line
 from ..records.args import Args, args_file, objective_name
@@ -13,6 +15,7 @@ from ..records.schema import BASELINES, EDITED, METHODS
 from .metrics import Edited, Missing
 
 EDITS = "edit/remove_enhance"  # the job that the table's edits are of
+UNMATCHED = "not recorded, drawn by the rank of activations alone"  # by older versions
 
 
 class Results:
@@ -95,6 +98,47 @@ def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray
         folder = results.root / job / model
         raise UserError(f"{folder}: records without a number {key}; were they made by path/*.py?")
     return scores
+
+
+def scored_of(results: Results, model: str, method: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Of all its images names, labels (n,) and Joint Attribution Scores (n,). Missing where there are none."""
+    records, scores = results.records(METHODS[method].job, model), scores_of(results, model, method)
+    images = [str(r.get("image", f"{label}/{i}")) for label, found in records.items() for i, r in enumerate(found)]
+    if not images:
+        raise Missing
+    return images, np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
+
+
+def matches_of(results: Results, models: Iterable[str]) -> dict[str, dict[str, float] | None]:
+    """How well each model's matched control matches, as `Match.found`; None for records of before, which do not tell.
+
+    Nothing of models without records. UserError where what they tell is no number.
+    """
+    found = {}
+    for model in models:
+        with suppress(Missing):
+            found[model] = _match_of(results, model)
+    return found
+
+
+def _match_of(results: Results, model: str) -> dict[str, float] | None:
+    job, match = f"{EDITS}/random", Match()
+    for record in (record for found in results.records(job, model).values() for record in found):
+        if "control_ratio" not in record:
+            return None
+        try:
+            match.add(record["control_ratio"])
+        except TypeError as e:
+            fault = f"records whose control_ratio is no lists of numbers ({one_line(e)})"
+            raise UserError(f"{results.root / job / model}: {fault}; were they made by edit.py?") from e
+    return match.found()
+
+
+def control_words(matches: dict[str, dict[str, float] | None]) -> str:
+    """The `matches` of `matches_of` in a sentence; "" where there are none."""
+    found = [f"{model}: {match_words(**match) if match else UNMATCHED}" for model, match in matches.items()]
+    what = "What the matched control's units write, |activation|·‖fc2 column‖"
+    return f"{what}: {'; '.join(found)}." if found else ""
 
 
 def edited_of(results: Results, model: str, method: str, operation: str) -> Edited:

@@ -9,15 +9,19 @@ from importlib.resources import files
 import numpy as np
 from tqdm import tqdm
 
+from ..errors import in_markdown
 from ..records.args import BEFORE, describe_rule
 from ..records.schema import EDITED, METHODS, OPERATIONS
-from .metrics import Estimate, Missing, difference, estimate
-from .results import EDITS, Results, edited_of, scores_of
+from .metrics import Estimate, Missing, accuracy_difference, difference, estimate, in_both
+from .results import EDITS, Results, control_words, edited_of, matches_of, scored_of, scores_of
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One block of rows: `of(results, model, method)` computes an entry; `paper`: its key among the paper's figures."""
+    """One block of rows: `of(results, model, method)` computes an entry; `paper`: its key among the paper's figures.
+
+    `claim`: of Neuron Path minus another method, on which side of 0 it is claimed to be, 1 or -1.
+    """
 
     name: str
     group: str
@@ -26,12 +30,17 @@ class Measure:
     of: Callable[["Results", str, str], Estimate]
     signed: bool = False
     paper: str = ""
+    claim: int = 0
 
     def jobs(self, method: str) -> list[str]:
         """Whose records an entry is of: folders below the results' root."""
-        if self.group == "score":
-            return [METHODS[method].job]
-        return [f"{EDITS}/{name}" for name in dict.fromkeys((*(["ja"] if self.group == "paired" else []), method))]
+        names = ("ja", method) if self.claim else (method,)
+        return [*dict.fromkeys(METHODS[name].job if self.of_scores else f"{EDITS}/{name}" for name in names)]
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether it is of the records of searches, not of edits."""
+        return self.of in (_score, _paired_score)
 
 
 def _score(results: Results, model: str, method: str) -> Estimate:
@@ -51,6 +60,18 @@ def _paired(results: Results, model: str, method: str, operation: str, what: str
     return difference(path, other, what)
 
 
+def _paired_score(results: Results, model: str, method: str) -> Estimate:
+    (images, labels, path), (others, _, other) = (scored_of(results, model, name) for name in ("ja", method))
+    i, j = in_both(images, others)
+    values = path[i] - other[j]
+    return estimate(labels[i], lambda k: values[k].mean(-1))
+
+
+def _paired_accuracy(results: Results, model: str, method: str, operation: str) -> Estimate:
+    path, other = (edited_of(results, model, name, operation) for name in ("ja", method))
+    return accuracy_difference(path, other)
+
+
 def _measures() -> dict[str, Measure]:
     measures = {
         "joint_attribution_score": Measure(
@@ -68,10 +89,16 @@ def _measures() -> dict[str, Measure]:
             title = f"{name} Probability Deviation, {words}"
             measures[f"{key}_probability_deviation_{what}"] = Measure(title, "probability", 4, [*EDITED], entry)
     others = [method for method in EDITED if method != "ja"]
+    title, scored = "Joint Attribution Score, Neuron Path's mean minus that of", [m for m in others if m in METHODS]
+    measures["paired_joint_attribution_score"] = Measure(title, "paired", 4, scored, _paired_score, True, claim=1)
     for operation, (key, name) in operations.items():
+        claim = 1 if OPERATIONS[operation].factor > 1 else -1
         entry = partial(_paired, operation=operation, what="after")
         title = f"{name}, Neuron Path's mean probability minus that of"
-        measures[f"{key}_paired_probability"] = Measure(title, "paired", 4, others, entry, True)
+        measures[f"{key}_paired_probability"] = Measure(title, "paired", 4, others, entry, True, claim=claim)
+        entry = partial(_paired_accuracy, operation=operation)
+        title = f"{name}, Neuron Path's accuracy minus that of, points"
+        measures[f"{key}_paired_accuracy"] = Measure(title, "paired", 2, others, entry, True, claim=claim)
     return measures
 
 
@@ -85,30 +112,35 @@ def paper_results() -> dict:
 
 
 def table(results: Results, models: Sequence[str], groups: Iterable[str] = GROUPS) -> dict:
-    """{"models": {model: settings}, "mixed": {model: {job: text}}, "measures": {measure: {method: {model: entry}}}}.
+    """{"models": {model: settings}, "mixed": {model: {job: text}}, "control": …, "measures": …}, JSON values.
 
-    JSON values. `settings` are those of a model's first job, `mixed` says which jobs' records were made otherwise. An
-    entry holds `value`, `low` and `high` (95 % interval), `n` images, and `paper` where the model is one of the
-    paper's; `value` is None where records are missing.
+    `settings` are those of a model's first job, `mixed` says which jobs' records were made otherwise. `control` is
+    `results.matches_of`: how well the matched control's units match. `measures` are {measure: {method: {model:
+    entry}}}: `value`, `low` and `high` (95 % interval), `n` images, of accuracies `p` of the exact test, and `paper`
+    where the model is one of the paper's; `value` is None where records are missing.
     """
     paper = paper_results()
     entries: dict[str, dict[str, dict[str, dict]]] = {}
     chosen = {key: measure for key, measure in MEASURES.items() if measure.group in groups}
     shown = {
-        key: results.shown(measure.methods, models, edits=measure.group != "score") for key, measure in chosen.items()
+        key: results.shown(measure.methods, models, edits=not measure.of_scores) for key, measure in chosen.items()
     }
     todo = [(key, method, model) for key, methods in shown.items() for method in methods for model in models]
     for key, method, model in tqdm(todo, desc="table", unit="entry", disable=None, leave=False):
         try:
             entry = asdict(MEASURES[key].of(results, model, method))
+            if entry["p"] is None:
+                del entry["p"]
         except Missing:
             entry = {"value": None}
         if model in paper["models"] and method in paper.get(MEASURES[key].paper, {}):
             entry["paper"] = paper[MEASURES[key].paper][method][paper["models"].index(model)]
         entries.setdefault(key, {}).setdefault(method, {})[model] = entry
+    edits = any("random" in measure.methods for measure in chosen.values())
     return {
         "models": {model: _circumstances(results.settings(model)) for model in models},
         "mixed": {model: found for model in models if (found := results.mixed(model))},
+        "control": matches_of(results, models) if edits else {},
         "measures": entries,
     }
 
@@ -128,8 +160,11 @@ def _circumstances(settings: dict) -> dict:
 def markdown(found: dict) -> str:
     """`table` as Markdown, 95 % intervals in brackets; what is missing is shown as missing."""
     models = found["models"]
-    lines = [f"{model}: {_header(circumstances, _counts(found, model))}" for model, circumstances in models.items()]
-    lines += ["", f"| [95 % interval] | | {' | '.join(models)} |", "|---" * (2 + len(models)) + "|"]
+    lines = [
+        f"{in_markdown(model)}: {_header(circumstances, _counts(found, model))}"
+        for model, circumstances in models.items()
+    ]
+    lines += ["", f"| [95 % interval] | | {' | '.join(map(in_markdown, models))} |", "|---" * (2 + len(models)) + "|"]
     notes = [(model, job) for model, jobs in found["mixed"].items() for job in jobs]
     for key, methods in found["measures"].items():
         for i, (method, row) in enumerate(methods.items()):
@@ -138,11 +173,13 @@ def markdown(found: dict) -> str:
             cells = [_cell(entry, MEASURES[key]) + _marks(model, jobs, notes) for model, entry in row.items()]
             lines.append(f"| {name} | {EDITED[method].name} | {' | '.join(cells)} |")
     for i, (model, job) in enumerate(notes, 1):
-        first = f"{model} in {job} was made otherwise than the line above the table says"
+        first = f"{in_markdown(model)} in {job} was made otherwise than the line above the table says"
         lines += ["", f"({i}) {first}: {found['mixed'][model][job]}."]
     left_out = [
         e["left_out"] for m in found["measures"].values() for row in m.values() for e in row.values() if "n" in e
     ]
+    if words := control_words(found["control"]):
+        lines += ["", words]
     if any(left_out):
         lines += ["", f"Up to {max(left_out)} images, whose probability was 0 before the edit, are left out of ratios."]
     return "\n".join(lines)

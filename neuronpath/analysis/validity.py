@@ -1,10 +1,13 @@
 """Whether a score tells what removal does, and whether a path stays when the image is noisy (docs/method.md §5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..errors import in_markdown
+from ..records.schema import METHODS
 from .metrics import Edited, Estimate, Missing, estimate
+from .results import EDITS, Results, edited_of, scored_of
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -47,3 +50,47 @@ def stability(paths: Mapping[str, list], noisy: Mapping[str, list], labels: Mapp
     found = overlap(np.array([paths[image] for image in images]), np.array([noisy[image] for image in images]))
     order = np.array([labels[image] for image in images])
     return estimate(order, lambda i: found[i].mean(-1))
+
+
+def validities(results: Results, models: Sequence[str]) -> dict[str, dict[str, Estimate | None]]:
+    """By method and model the `validity` of the records' scores and edits, over images whose scored path was edited.
+
+    None where scores or edits are missing, or the edits are of other paths, such as the best K of longer ones.
+    """
+    methods = results.shown(METHODS, models, edits=True)
+    return {method: {model: _validity_of(results, model, method) for model in models} for method in methods}
+
+
+def _validity_of(results: Results, model: str, method: str) -> Estimate | None:
+    try:
+        images, _, scores = scored_of(results, model, method)
+        scored = _paths(results.records(METHODS[method].job, model), METHODS[method].path)
+        edited = _paths(results.records(f"{EDITS}/{method}", model), "path")
+        own = {
+            image: score
+            for image, score in zip(images, scores.tolist(), strict=True)
+            if scored[image] == edited.get(image)
+        }
+        return validity(own, edited_of(results, model, method, "remove"))
+    except Missing:
+        return None
+
+
+def _paths(records: Mapping[int, Sequence[dict]], key: str) -> dict[str, object]:
+    """By image, which has no name in the authors' records."""
+    return {
+        str(record.get("image", f"{label}/{i}")): record.get(key)
+        for label, found in records.items()
+        for i, record in enumerate(found)
+    }
+
+
+def markdown(found: Mapping[str, Mapping[str, Estimate | None]]) -> str:
+    """`validities` as Markdown, 95 % intervals in brackets; what is missing is shown as missing."""
+    models = dict.fromkeys(model for row in found.values() for model in row)
+    title = "Spearman of JAS and what removal takes [95 % interval]"
+    lines = [f"| {title} | {' | '.join(map(in_markdown, models))} |", "|---" * (1 + len(models)) + "|"]
+    for method, row in found.items():
+        cells = [f"{one.shown(2)}, n = {one.n}" if one else "missing" for one in row.values()]
+        lines.append(f"| {METHODS[method].name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

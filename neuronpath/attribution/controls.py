@@ -1,4 +1,4 @@
-"""Random controls: units about as active as a path's, units drawn uniformly, noisy images (docs/method.md §5)."""
+"""Random controls: units whose weight is a path's, units drawn uniformly, noisy images (docs/method.md §5)."""
 
 import hashlib
 import os
@@ -9,34 +9,90 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DRAWS, NEAREST = 5, 20  # of the matched control
+from ..errors import NonFiniteError
+from ..models.staged import StagedModel
+from .forward import plain_forward
+from .matching import WITHIN
+
+DRAWS = 5  # of the matched control
 SIGMA = 0.05  # of the noise, in units of the range from black to white
 
 
-def matched_paths(activations: Tensor, path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
-    """DRAWS paths of units about as active as `path`'s: the matched control.
+def unit_weights(model: StagedModel, images: Tensor) -> Tensor:
+    """Of every unit |h̄|·‖column of fc2.weight‖, (B, L, H): how much it writes to the residual stream.
 
-    For each neuron of `path` (L lists of K) one of the NEAREST units in the rank of `activations` (L, H), uniformly;
-    never one of `path`, and none twice in a draw. Each layer has a generator of its own, seeded by `seed`, `image`
-    and the layer, so that nothing depends on batches.
+    |h̄| is the size of the sum over the neuron tokens. Costs one forward of `images` (B, 3, height, width).
+    """
+    hidden = torch.stack([h.sum(1).abs() for h in plain_forward(model, images).hidden], 1)  # (B, L, H)
+    return hidden * torch.stack([block.fc2.weight.norm(dim=0) for block in model.blocks])
+
+
+def matched_draws(
+    model: StagedModel, images: Tensor, paths: list[list[list[int]]], names: Sequence[str], *, seed: int, rows: int
+) -> tuple[list[Tensor], list[list[list[float]]]]:
+    """The matched control of `paths` (B, L, K) of `images` (B, 3, height, width) called `names`.
+
+    DRAWS paths (B, L, K), and each image's `weight_ratios`. `model` should be in float64, or what is drawn depends on
+    the batch size; at most `rows` rows at once. NonFiniteError for activations that are not finite.
+    """
+    parts = images.to(model.device, model.dtype).split(rows)
+    weights = torch.cat([unit_weights(model, part) for part in parts]).cpu()  # (B, L, H)
+    if len(bad := (~weights.isfinite()).flatten(1).any(1).nonzero()):
+        raise NonFiniteError(int(bad[0].item()), "activations")
+    drawn, ratios = [], []
+    for own, path, name in zip(weights, paths, names, strict=True):
+        drawn.append(matched_paths(own, path, name, seed))
+        ratios.append(weight_ratios(own, path, drawn[-1]))
+    return list(torch.tensor(drawn).unbind(1)), ratios
+
+
+def matched_paths(weights: Tensor, path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
+    """DRAWS paths of units that weigh about as much as `path`'s: the matched control.
+
+    For each neuron of `path` (L lists of K) one of the units whose `weights` (L, H), not negative, are within ±10 % of
+    its own, uniformly, where there are any, else the nearest above or the nearest below; never one of `path`, and none
+    twice in a draw. Each layer has a generator of its own, seeded by `seed`, `image` and the layer, so that nothing
+    depends on batches.
     """
     layers = []
-    for layer, (values, neurons) in enumerate(zip(activations, path, strict=True)):
-        order = values.argsort(descending=True, stable=True).tolist()
+    for layer, (values, neurons) in enumerate(zip(weights.numpy(), path, strict=True)):
         generator = random.Random(f"{seed}/{layer}/".encode() + os.fsencode(image))
-        layers.append([_matched(order, neurons, generator) for _ in range(DRAWS)])
+        layers.append([_matched(values, neurons, generator) for _ in range(DRAWS)])
     return [list(draw) for draw in zip(*layers, strict=True)]
 
 
-def _matched(order: list[int], neurons: list[int], generator: random.Random) -> list[int]:
-    used, drawn = set(neurons), list[int]()
+def _matched(weights: np.ndarray, neurons: list[int], generator: random.Random) -> list[int]:
+    free, drawn = np.ones(len(weights), bool), list[int]()
+    free[neurons] = False
     for neuron in neurons:
-        rank, reach = order.index(neuron), NEAREST + 2 * len(neurons)
-        window = range(max(0, rank - reach), min(len(order), rank + reach + 1))
-        nearest = sorted(window, key=lambda r: abs(r - rank))  # stable: of two as near, the more active first
-        drawn.append(generator.choice([order[r] for r in nearest if order[r] not in used][:NEAREST]))
-        used.add(drawn[-1])
+        drawn.append(generator.choice(_alike(weights, weights[neuron], free)))
+        free[drawn[-1]] = False
     return drawn
+
+
+def _alike(weights: np.ndarray, own: float, free: np.ndarray) -> list[int]:
+    """The `free` (H,) units to draw from, by index; of two as near the first."""
+    near = free & (abs(weights - own) <= WITHIN * own)
+    if near.any():
+        return [int(unit) for unit in np.flatnonzero(near)]
+    above, below = free & (weights > own), free & (weights < own)
+    nearest = [int(np.where(above, weights, np.inf).argmin())] if above.any() else []
+    return nearest + ([int(np.where(below, weights, -np.inf).argmax())] if below.any() else [])
+
+
+def weight_ratios(weights: Tensor, path: list[list[int]], draws: list[list[list[int]]]) -> list[list[float]]:
+    """Per layer and draw the mean over `path`'s neurons of the weight of what was drawn for each over its own.
+
+    `weights` (L, H). A neuron that weighs 0 is left out; a layer of which all do has no ratio, [].
+    """
+    found = []
+    for layer, (values, neurons) in enumerate(zip(weights.tolist(), path, strict=True)):
+        of_draws = [
+            [values[j] / values[n] for n, j in zip(neurons, draw[layer], strict=True) if values[n] > 0]
+            for draw in draws
+        ]
+        found.append([sum(ratios) / len(ratios) for ratios in of_draws if ratios])
+    return found
 
 
 def random_units(seed: int, label: int, depth: int, num_neurons: int, k: int) -> list[list[int]]:

@@ -20,7 +20,7 @@ from PIL import Image
 from torchvision import datasets
 
 from ..errors import UserError, one_line
-from ..files import Item
+from ..files import DIGITS, MADE, ROOT, TRAIN, Item, noted
 from .folders import Found, by_map, by_synset, class_folders, flat, is_flat
 from .labels import synsets
 
@@ -105,7 +105,7 @@ def open_dataset(
     """
     root = Path(path)
     if not root.is_dir():
-        hint = "; make it with: python scripts/train_digits.py" if name == "digits" else "; give --dataset_path"
+        hint = f"; make it with: {TRAIN}" if name == "digits" else "; give --dataset_path"
         raise UserError(f"{root}: no such folder{hint}")
     if name == "images":
         return _open_images(root, images, num_classes)
@@ -138,7 +138,13 @@ def open_chosen(options: Namespace, num_classes: int) -> ImageSet:
 
 
 def open_folder(root: Path) -> ImageSet:
-    """Labels are the places of the class folders' names in alphabetical order."""
+    """Labels are the places of the class folders' names in alphabetical order.
+
+    UserError for the embedded default where it was made by an earlier version.
+    """
+    parent = root.resolve().parent
+    if parent == (ROOT / DIGITS).resolve() and not noted(parent / MADE):
+        raise UserError(f"{root}: the plain digits of an earlier version; make them anew with: {TRAIN}")
     found = class_folders(root)
     _warn_of_numbers(root, found.classes)
     return _image_set(root, found)

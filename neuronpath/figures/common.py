@@ -61,10 +61,12 @@ def counts(sizes: Sequence[tuple[int, int]]) -> list[str]:
     return [f"n = {' to '.join(map(str, images))} images", f"{' to '.join(map(str, classes))} classes"]
 
 
-def finish(figure: Figure, handles: list, caption: str) -> None:
-    """Legend above, caption below."""
+def finish(figure: Figure, handles: list, caption: str, columns: int | None = None) -> None:
+    """Legend above, in one row or so many `columns`; caption below."""
     figure.set_layout_engine("constrained", h_pad=0.08)
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=SMALL)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=columns or len(handles), frameon=False, fontsize=SMALL
+    )
     write_caption(figure, caption)
 
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ..analysis.metrics import Edited, Missing
-from ..analysis.results import EDITS, Results, edited_of
+from ..analysis.results import EDITS, Results, control_words, edited_of, matches_of
 from ..errors import UserError
 from ..records.schema import EDITED, OPERATIONS
 from .common import counts, escaped, finish, jitter, marker, no_records, points
@@ -68,6 +68,7 @@ def probability_deviation(results: Results, models: Sequence[str]) -> Figure:
         "the true class; 1 (dashed) is no change. Box: quartiles and median of the classes; whiskers: the last class "
         "within 1.5 box heights."
         + bool(left_out) * f" Up to {left_out} images of a model, whose p(original) is 0, are left out."
+        + _about_control(results, models)
         + mixed(results, models),
     )
     return figure
@@ -140,12 +141,19 @@ def accuracy_deviation(results: Results, found: dict) -> Figure:
     finish(
         figure,
         handles + paper * [marker("the paper's", **HOLLOW)],
-        "Accuracy Deviation = 100 (top-1 accuracy edited - original), over all images. Bars: 95 % bootstrap intervals, "
-        "images resampled within their classes; none where every class has one image."
+        "Accuracy Deviation = 100 (top-1 accuracy edited - original), over all images. Bars: 95 % intervals of a "
+        "difference of paired proportions (Newcombe's method 10)."
         + paper * " Hollow: the paper's figures, over all validation images of ImageNet-1k."
+        + _about_control(results, models)
         + mixed(results, models),
     )
     return figure
+
+
+def _about_control(results: Results, models: Sequence[str]) -> str:
+    """A sentence for captions; "" where there is no control."""
+    words = escaped(control_words(matches_of(results, models)))
+    return words and f" {words}"
 
 
 def _known(entry: dict) -> bool:
@@ -156,8 +164,7 @@ def _estimate(axes: Axes, x: float, entry: dict, colour: str) -> None:
     if not _known(entry):
         no_records(axes, x)
     else:
-        bounds = [entry["value"] if entry[key] is None else entry[key] for key in ("low", "high")]
-        axes.vlines(x, *bounds, color=colour, linewidth=1.5)
+        axes.vlines(x, entry["low"], entry["high"], color=colour, linewidth=1.5)
         axes.plot(x, entry["value"], "o", color=colour, markersize=6)
     if "paper" in entry:
         axes.plot(x + 0.07, entry["paper"], color=colour, **HOLLOW)

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..files import sha256 as sha256_of_file
 from ..pixels import Preprocessing, digits, google, mae
 from . import folders
 from .adapted import AdaptedModel
 from .classifiers import Classifier, read_classifier, with_probe
 from .configs import ACTIVATIONS, CONFIGS, HEADS_BY_WIDTH, PUBLIC_FILES, TIMM, Config
+from .digits import check_default
 from .layouts import FLAX, STATE_DICT, fault, resize_positions
 from .origins import NO_CLASSIFIER, hint
 from .reading import Contents, listed, read
@@ -96,6 +98,7 @@ def load(
     where the head is of another kind than `pool` or the model type says.
     """
     path = Path(checkpoint)
+    check_default(path)
     given = Given(img_size, num_heads, pool, activation)
     head = None if classifier is None else read_classifier(classifier)
     if path.is_dir() or model_type.startswith(TIMM):
@@ -188,11 +191,7 @@ def sha256(checkpoint: str | Path) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _sha256(checkpoint: Path, *_: int) -> str:
-    digest = hashlib.sha256()
-    with checkpoint.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256_of_file(checkpoint)
 
 
 def _plan(path: Path, contents: Contents, model_type: str, given: Given) -> Plan:

@@ -33,7 +33,7 @@ CIRCUMSTANCES = (
 )
 
 #: Settings that records of before lack, with what these were made with.
-BEFORE = {"objective": "probability"}
+BEFORE = {"objective": "probability", "control": "rank"}
 
 
 @dataclass(frozen=True)

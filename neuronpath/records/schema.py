@@ -53,7 +53,7 @@ PAPER = ("base", "influence_pattern", "ja")
 #: Keys of METHODS by what `--method` of path/baseline.py calls them.
 BASELINES = {method.job.partition("/")[2]: key for key, method in METHODS.items() if method.job.startswith("baseline/")}
 
-#: With the control of edits, behind the paper's: units about as active as the neuron path's.
+#: With the control of edits, behind the paper's: units that weigh about as much as the neuron path's.
 EDITED = {
     **{key: METHODS[key] for key in PAPER},
     "random": Method("Matched control", "matched control", "ja", "ja", "", "#7F7F7F"),
@@ -225,6 +225,12 @@ KEYS = {
         ("draws", "others"),
         "of each of the 5 draws its path (`random`), its other image (`resample`, as `other`) and its results, whose "
         "means are above",
+    ),
+    "control_ratio": Key(
+        NEURONS,
+        ("draws",),
+        "for each draw the mean over the layer's path neurons of the control's |activation|·‖fc2 column‖ over the path "
+        "neuron's own; none where the path's are all 0",
     ),
 }
 

@@ -7,4 +7,4 @@ from .extraction import (
 )
 from .job import Job as Job, main as main
 from .pruning import TopKEdit as TopKEdit
-from .run import Plan as Plan, Run as Run
+from .run import Inputs as Inputs, Plan as Plan, Run as Run, open_inputs as open_inputs, open_model as open_model

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from ..attribution.quadrature import Quadrature
 from ..attribution.rows import default_rows
-from ..cli.options import told, typed_native
 from ..data.images import ImageSet, open_chosen
 from ..data.labels import synsets
 from ..data.loading import batches
@@ -28,14 +27,14 @@ from ..data.names import class_names, listing
 from ..data.preprocessing import preprocessing
 from ..errors import NonFiniteError, UserError, out_of_memory
 from ..files import ROOT, Item, model_name
-from ..models.checkpoint import HEADS, head_kind, load, said
+from ..models.checkpoint import HEADS, head_kind, said
 from ..models.configs import Config
 from ..models.reading import read
 from ..models.staged import StagedModel
-from ..pixels import settled
 from .accuracy import expected_top1, low_accuracy
 from .check import FAULT, OK, WARNING, Finding
 from .estimate import GIB, duration, machine_memory, peak_memory, seconds_per_image
+from .run import open_model
 
 NAMED = 20  # unreadable images that are named
 SAMPLE = 500  # images that are classified
@@ -104,14 +103,9 @@ def _check_output(options: Namespace) -> Findings:
 def _check_weights(options: Namespace) -> Generator[Finding, None, StagedModel | None]:
     o = options
     try:
-        typed = typed_native(o)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what was assumed is a finding
-            model = load(
-                o.pretrain_weight, o.model_type, img_size=o.img_size, device=o.device, dtype=o.dtype, **told(o)
-            )
-        if o.preprocess == "native":
-            model.native = settled(model.native, typed, model.config.img_size)
+            model = open_model(o)
     except UserError as e:
         yield Finding(FAULT, "weights", str(e))
         return None

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..attribution.activations import resample
-from ..attribution.controls import matched_paths
+from ..attribution.controls import matched_draws
 from ..attribution.edits import Edit as AnEdit, edit, gain, remove, retain
-from ..attribution.forward import plain_forward
 from ..attribution.objectives import OBJECTIVES
 from ..data.images import ImageSet
 from ..errors import NonFiniteError, UserError
@@ -49,7 +48,7 @@ class Paths:
 class EditPlan(Plan):
     """`operations`: keys of the records, of OPERATIONS or RETAIN; `gains`: factors whose results are lists.
 
-    `double`: the model in float64, for the matched control, whose ranks in fp32 would depend on the batch size.
+    `double`: the model in float64, for the matched control, whose draws in fp32 would depend on the batch size.
     `ablation`: what removal sets units to, of ABLATIONS; `means` (L, H) for the mean, known once the run has begun;
     `resampling` for other images.
     """
@@ -78,7 +77,10 @@ class EditPlan(Plan):
         """With several draws every result is the mean over them; draw i of the control takes other image i."""
         model, method = self.inputs.model, self.inputs.options.method
         own = [self.paths[item.image] for item in items]
-        paths = self._matched(items, images, own, rows) if self.double else [torch.tensor(own)]
+        paths, ratios = [torch.tensor(own)], list[list[list[float]]]()
+        if self.double:
+            names = [item.image for item in items]
+            paths, ratios = matched_draws(self.double, images, own, names, seed=self.inputs.options.seed, rows=rows)
         paths = [path.to(images.device) for path in paths]
         others = self.resampling.draws(items) if self.resampling else []
         edits = self._edits(paths, others, rows)
@@ -109,18 +111,8 @@ class EditPlan(Plan):
                 of_others = [{"other": draw.names[b]} for draw in others] or [{}] * len(of_draws)
                 parts = zip(of_paths, of_others, of_draws, strict=True)
                 record["draws"] = [{**path, **other, **results[b]} for path, other, results in parts]
+                record |= {"control_ratio": ratios[b]} if ratios else {}
         return records
-
-    def _matched(self, items: list[Item], images: Tensor, paths: list, rows: int) -> list[Tensor]:
-        """The matched control's paths, (B, L, K) per draw."""
-        assert self.double is not None
-        seed, parts = self.inputs.options.seed, images.to(self.double.device, self.double.dtype).split(rows)
-        hidden = [plain_forward(self.double, part).hidden for part in parts]
-        sums = torch.cat([torch.stack([h.sum(1) for h in layers], 1) for layers in hidden])  # (B, L, H)
-        drawn = [
-            matched_paths(s, path, item.image, seed) for s, path, item in zip(sums.cpu(), paths, items, strict=True)
-        ]
-        return list(torch.tensor(drawn).unbind(1))
 
     def _edits(self, paths: list[Tensor], others: list[Draw], rows: int) -> list[list[AnEdit]]:
         """Of every operation, then every gain, its edits: one per draw, one alone where nothing is drawn for it."""
@@ -180,6 +172,8 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
             raise UserError(f"--method random: paths of {k} of {H} neurons per layer leave too few to draw from")
         where = "cpu" if options.device.type == "mps" else options.device  # mps has no float64
         double = copy.deepcopy(inputs.model).to(where).double()
+        writers.append("draws")
+        settings = {**settings, "control": "weight"}
     return EditPlan(
         inputs=inputs,
         items=inputs.items,

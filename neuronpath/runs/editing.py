@@ -25,8 +25,8 @@ def add_paths(parser: Parser, folder: str) -> None:
         default="ja",
         help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; "
         "gradient_activation, conductance, layer_ig, ablation; uniform: path/baseline.py's random; random, a "
-        "control: units about as active as those of the neuron path, 5 draws averaged, or, to prune by, units drawn "
-        "uniformly (default: %(default)s)",
+        "control: units that write about as much as those of the neuron path, 5 draws averaged, or, to prune by, units "
+        "drawn uniformly (default: %(default)s)",
     )
     suffix = folder.removeprefix("ja")  # of records of several neurons per layer
     for option, script, default in (

@@ -10,7 +10,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -65,9 +65,26 @@ class Inputs:
         options, model = self.options, self.model
         return preprocessing(options.preprocess, model.config, options.dataset, model.native)
 
+    @property
+    def std(self) -> Sequence[float]:
+        """Of the normalisation, per channel."""
+        return chosen(self.options.preprocess, self.model.config, self.options.dataset, self.model.native).std
+
     def on_device(self, images: Tensor) -> Tensor:
         """Loaded images (B, 3, S, S) where the model is, in its dtype."""
         return images.to(self.options.device, self.model.dtype, non_blocking=images.is_pinned())
+
+    def load_all(self) -> tuple[list[Item], Tensor]:
+        """This process's images at once, (n, 3, S, S) where the model is; unreadable ones may be left out."""
+        items, parts = list[Item](), list[Tensor]()
+        for batch in batches(self.source, self.items, self.transform, num_workers=self.options.num_workers):
+            for item, reason in batch.bad:
+                self.refuse(item, reason)
+            items += batch.items
+            parts += [self.on_device(batch.images)] if batch.items else []
+        if not parts:
+            raise UserError(f"{self.source.root}: no image can be read; replace them")
+        return items, torch.cat(parts)
 
     def refuse(self, item: Item, reason: str) -> None:
         """UserError for an unreadable image, unless such are to be skipped."""
@@ -286,17 +303,34 @@ def provenance(job: Job, plan: Plan, rows: int) -> Args:
     )
 
 
-def _load(job: Job, options: Namespace) -> StagedModel:
-    """The model, with what `--preprocess native` needs. HeadError where its head is not the job's."""
+def open_inputs(options: Namespace) -> Inputs:
+    """Model, data set and all images that the options choose, for one process."""
+    model = open_model(options)
+    source = open_chosen(options, model.config.num_classes)
+    items = source.select(options.labels, options.images_per_class)
+    return Inputs(options, model, source, items, items)
+
+
+def open_model(options: Namespace) -> StagedModel:
+    """The model that the options of `cli.options.add_model` name, with what `--preprocess native` needs."""
     o, typed = options, typed_native(options)
+    named = {"img_size": o.img_size, "device": o.device, "dtype": o.dtype, **told(o)}
+    model = load(o.pretrain_weight, o.model_type, **named)
+    if o.preprocess == "native":
+        model.native = settled(model.native, typed, model.config.img_size)
+    return model
+
+
+def _load(job: Job, options: Namespace) -> StagedModel:
+    """The model. HeadError where its head is not the job's."""
     try:
         with warnings.catch_warnings():
-            if not o.share.speaks:
+            if not options.share.speaks:
                 warnings.simplefilter("ignore")
-            named = {"img_size": o.img_size, "device": o.device, "dtype": o.dtype, **told(o)}
-            model = load(o.pretrain_weight, o.model_type, **named)
+            model = open_model(options)
         if job.pool:
-            check_head(o.pretrain_weight, model, job.pool)
+            check_head(options.pretrain_weight, model, job.pool)
+        return model
     except HeadError as e:
         if job.pool is None or e.pool not in job.scripts:
             raise
@@ -304,9 +338,6 @@ def _load(job: Job, options: Namespace) -> StagedModel:
         if CHECKOUT is None:
             other = f"python -m neuronpath {type(job)(e.pool).name.replace('_', '-')}"
         raise UserError(f"{e}; run {other}") from e
-    if o.preprocess == "native":
-        model.native = settled(model.native, typed, model.config.img_size)
-    return model
 
 
 def _skipped(item: Item, reason: str) -> dict:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..attribution.matching import Match, match_words
 from ..errors import printable
 from ..records.reading import label_files
 
@@ -116,19 +117,23 @@ class EditSummary(Summary):
         super().__init__()
         self.prob = dict.fromkeys(("original", *operations), 0.0)
         self.right = dict.fromkeys(("original", *operations), 0)
+        self.match = Match()
 
     def add(self, record: dict) -> None:
         super().add(record)
         for key in self.prob:
             self.prob[key] += record[key]
             self.right[key] += record[f"{key}_label"] == record["label"]
+        self.match.add(record.get("control_ratio", []))
 
     def running(self) -> str:
         return "top-1 " + " → ".join(f"{100 * right / max(1, self.images):.1f}" for right in self.right.values()) + " %"
 
     def lines(self) -> list[tuple[str, str]]:
         n = self.images
-        return [
+        lines = [
             (key, f"top-1 {100 * self.right[key] / n:.2f} %, p of the label {p / n:.4f}")
             for key, p in self.prob.items()
         ]
+        match = self.match.found()
+        return lines + ([("control", f"its units write {match_words(**match)}")] if match else [])

@@ -1,4 +1,4 @@
-"""Our own measurements: timing, cost in block passes, how far searches and rules agree."""
+"""Our own measurements: timing, cost in block passes, how far searches agree, which method finds the neurons."""
 
 import lazy_loader
 

@@ -7,7 +7,13 @@ from .benchmark import (
     sizes_table as sizes_table,
 )
 from .cost import CountFlops as CountFlops, block_flops as block_flops, engine_flops as engine_flops
-from .parts import PARTS as PARTS
+from .methods import (
+    METHODS as METHODS,
+    Images as Images,
+    Subject as Subject,
+    compare_methods as compare_methods,
+)
+from .parts import METHOD_NAMES as METHOD_NAMES, PARTS as PARTS
 from .report import markdown as markdown, run as run
 from .shortlists import shortlist_errors as shortlist_errors, shortlist_tables as shortlist_tables
 from .support import library_versions as library_versions, support_page as support_page, verdicts as verdicts

@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.digits import write_images
+from ..data.digits import NOISE, write_images
 from ..data.loading import load_images
 from ..models.checkpoint import load, save, sha256
 from ..models.configs import CONFIGS, Config
+from ..models.digits import EPOCHS
 from ..models.staged import StagedModel
 from ..models.training import train
 from ..models.vit import VisionTransformer
 from .report import first_of_each_class
 from .searches import calibration, every_score, per_layer
 
-NOISE, EPOCHS = 0.35, 20
 SCALES = (0.4, 0.8)  # standard deviations of random weights; from 0.8 on attention and GELU saturate
 RANDOM = {"width": 24, "num_heads": 4, "mlp_dim": 96, "depth": 6}
 ENDINGS = {"ViT-digits": "npz", "MAE-digits": "pth"}
@@ -26,7 +26,7 @@ Problem = tuple[str, StagedModel, Tensor, Tensor]  # a name, a model, its images
 
 def trained(folder: Path, name: str, seeds: int, per_class: int) -> Iterator[Problem]:
     """Models of `name` trained on noisy digits, kept in `folder`, with the first held-out images of each class."""
-    write_images(folder / "digits", NOISE)
+    write_images(folder / "digits")
     for seed in range(seeds):
         file = folder / f"{name}-{seed}.{ENDINGS[name]}"
         if not file.exists():

@@ -8,7 +8,7 @@ import pytest
 from helpers import fault, write_lines
 from made import write_args
 
-from neuronpath.analysis.curves import Curve, Which, area_difference, log_area, markdown, read_curves, table
+from neuronpath.analysis.curves import Curve, Which, area_difference, log_area, markdown, over_k, read_curves, table
 from neuronpath.analysis.metrics import Edited, Missing
 
 KS = (1, 2, 5, 10, 20, 50)
@@ -193,3 +193,22 @@ class TestTable:
         assert f"| ViT | remove | zero | Activation | 1, 5 | {base.area('prob').shown(4)} |" in text
         assert "| ViT | remove | zero | Influence Pattern | 1 | – | – | – | – | 7 |" in text
         assert "over ln K" in text
+
+    def test_names_are_text(self, tmp_path):
+        write_run(tmp_path / "a/<i>|x")
+        assert r"| \<i\>\|x | remove |" in markdown(table(read_curves(tmp_path, "imgnet_all")))
+
+
+class TestOverK:
+    def test_rows_are_of_the_models_asked_for_and_of_several_k(self, tmp_path):
+        for k in (1, 5):
+            write_run(tmp_path / f"{k}/ViT", "ja", k)
+            write_run(tmp_path / f"{k}/MAE", "ja", k)
+        write_run(tmp_path / "one/ViT", "base")
+        rows = over_k(tmp_path, "imgnet_all", ["ViT", "other"])
+        assert [(row["model"], row["method"], row["ks"]) for row in rows] == [("ViT", "ja", [1, 5])]
+
+    def test_of_one_k_there_is_a_line_on_what_to_run(self, tmp_path):
+        write_run(tmp_path / "one/ViT", "base")
+        message = f"{tmp_path}: no runs of several K; run edit.py --ablation mean --topK K with several K"
+        assert fault(over_k, tmp_path, "imgnet_all", ["ViT"]) == message

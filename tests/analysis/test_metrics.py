@@ -1,12 +1,23 @@
 """Deviations and their intervals, on examples done by hand."""
 
 import math
+import re
 from collections import defaultdict
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from neuronpath.analysis.metrics import Edited, Estimate, difference, estimate, mean_of_classes
+from neuronpath.analysis.metrics import (
+    Edited,
+    Estimate,
+    Missing,
+    accuracy_difference,
+    difference,
+    estimate,
+    mean_of_classes,
+)
+from neuronpath.analysis.proportions import newcombe, sign_flip_p
 
 
 def record(label: int, original: float, removed: float, right=(True, True), image: str = "", **more) -> dict:
@@ -115,17 +126,15 @@ class TestValues:
 
 
 class TestInterval:
-    @pytest.mark.parametrize("what", ["mean_ratio", "ratio_of_means", "accuracy_deviation"])
+    @pytest.mark.parametrize("what", ["mean_ratio", "ratio_of_means"])
     @pytest.mark.parametrize("counts", [(3, 1, 2, 6), (12,), (2, 2, 9)])
     def test_equals_a_loop(self, what, counts):
         edited = random_edited(counts)
-        ratio, change = edited.after / edited.before, edited.right_after - edited.right_before
+        ratio = edited.after / edited.before
 
         def literal(indices: list[int]) -> float:
             if what == "ratio_of_means":
                 return edited.after[indices].sum() / edited.before[indices].sum()
-            if what == "accuracy_deviation":
-                return 100 * change[indices].mean()
             classes = [[i for i in indices if edited.labels[i] == label] for label in np.unique(edited.labels)]
             return float(np.mean([ratio[members].mean() for members in classes]))
 
@@ -184,13 +193,10 @@ class TestInterval:
 
     def test_before_and_after_stay_paired(self):
         """After is exactly half of before: the ratio cannot vary, however much both do."""
-        before = np.random.default_rng(0).random(20)
-        right = np.array([0.0, 1.0] * 10)
+        before, right = np.random.default_rng(0).random(20), np.ones(20)
         edited = Edited([str(i) for i in range(20)], np.arange(20) // 10, before, before / 2, right, right)
         for found in (edited.ratio_of_means(), edited.mean_ratio()):
             assert [found.value, found.low, found.high] == pytest.approx([0.5, 0.5, 0.5])
-        found = edited.accuracy_deviation()
-        assert (found.value, found.low, found.high) == (0, 0, 0)
 
     def test_more_images_narrow_it(self):
         few, many = (random_edited((n, n)).ratio_of_means() for n in (10, 1000))
@@ -204,6 +210,73 @@ class TestInterval:
             found = estimate(labels, lambda i, values=values: values[i].mean(-1))
             hits += found.low <= 0.5 <= found.high
         assert 0.85 * trials <= hits < trials
+
+
+def flips(both: int, gained: int, lost: int, neither: int) -> Edited:
+    """Images that are right before and after, after alone, before alone, or never."""
+    before = np.repeat([1.0, 0, 1, 0], [both, gained, lost, neither])
+    after = np.repeat([1.0, 1, 0, 0], [both, gained, lost, neither])
+    n = len(before)
+    return Edited([str(i) for i in range(n)], np.arange(n) % 3, np.ones(n), np.ones(n), before, after)
+
+
+class TestAccuracy:
+    @pytest.mark.parametrize("cells", [(36, 12, 2, 0), (20, 0, 5, 30), (3, 1, 1, 0), (1, 0, 0, 0)])
+    def test_newcombes_interval_and_mcnemars_test(self, cells):
+        _, gained, lost, _ = cells
+        found = flips(*cells).accuracy_deviation()
+        assert found.value == pytest.approx(100 * (gained - lost) / sum(cells))
+        assert [found.low, found.high] == pytest.approx([100 * x for x in newcombe(*cells)])
+        exact = binomtest(gained, gained + lost).pvalue if gained + lost else 1
+        assert found.p == pytest.approx(exact)
+        assert (found.n, found.left_out) == (sum(cells), 0)
+
+    def test_four_flips_of_355(self):
+        found = flips(270, 0, 4, 81).accuracy_deviation()
+        assert found.shown(2, True) == "-1.13 [-2.50, 0.19], p = 0.125"
+
+    def test_no_flip_has_an_interval_all_the_same(self):
+        for cells in ((270, 0, 0, 85), (355, 0, 0, 0), (40000, 0, 0, 10000)):
+            found = flips(*cells).accuracy_deviation()
+            assert (found.value, found.p) == (0, 1)
+            assert found.low < 0 < found.high
+            low, high = re.fullmatch(r"\+0\.0+ \[(.+), (.+)\], p = 1", found.shown(2, True)).groups()
+            assert float(low) < 0 < float(high)
+
+    def test_each_draw_counts_its_share(self):
+        """One image: right before, and after in 3 of 5 draws; another wrong before, and right in 1 of 5."""
+        n, right = 2, np.array([1.0, 0.0])
+        edited = Edited(["a", "b"], np.zeros(n), np.ones(n), np.ones(n), right, np.array([0.6, 0.2]))
+        found = edited.accuracy_deviation()
+        assert found.value == pytest.approx(100 * (-0.4 + 0.2) / 2)
+        assert [found.low, found.high] == pytest.approx([100 * x for x in newcombe(0.6, 0.2, 0.4, 0.8)])
+        assert found.p == sign_flip_p(np.array([-0.4, 0.2])) == 1
+
+    def test_no_images(self):
+        with pytest.raises(Missing):
+            flips(0, 0, 0, 0).accuracy_deviation()
+
+    def test_between_two_edits_of_the_same_images(self):
+        one, other = flips(5, 3, 1, 1), flips(4, 0, 4, 2)
+        order = np.random.default_rng(0).permutation(10)
+        mixed = Edited(
+            [other.images[i] for i in order],
+            *(getattr(other, k)[order] for k in ("labels", "before", "after", "right_before", "right_after")),
+        )
+        cells = [0, 0, 0, 0]
+        for a, b in zip(one.right_after, other.right_after, strict=True):
+            cells[[(1, 1), (1, 0), (0, 1), (0, 0)].index((a, b))] += 1
+        for found in (accuracy_difference(one, other), accuracy_difference(one, mixed)):
+            assert found.value == pytest.approx(100 * (8 - 4) / 10)
+            assert [found.low, found.high] == pytest.approx([100 * x for x in newcombe(*cells)])
+            assert found.p == pytest.approx(binomtest(cells[1], cells[1] + cells[2]).pvalue)
+
+    def test_between_edits_of_which_only_some_images_are_common(self):
+        one = Edited.of({4: [record(4, 1, 1, image=i) for i in "abc"]}, "remove")
+        other = Edited.of({4: [record(4, 1, 1, (True, False), image=i) for i in "cxb"]}, "remove")
+        assert (accuracy_difference(one, other).value, accuracy_difference(one, other).n) == (100, 2)
+        with pytest.raises(Missing):
+            accuracy_difference(one, Edited.of({4: [record(4, 1, 1, image="z")]}, "remove"))
 
 
 class TestDifference:
@@ -261,6 +334,9 @@ class TestShown:
             (Estimate(-0.0, -0.0, -0.0, 5), 2, False, "0.00 [0.00, 0.00]"),
             (Estimate(-0.001, None, None, 5), 2, True, "+0.00"),
             (Estimate(0.0, 0.0, 1.0, 5), 1, False, "0.0 [0.0, 1.0]"),
+            (Estimate(-1.5, -2, -1, 5, p=0.03125), 2, True, "-1.50 [-2.00, -1.00], p = 0.0312"),
+            (Estimate(0, -0.0039, 0.0039, 5, p=1.0), 2, True, "+0.000 [-0.004, 0.004], p = 1"),
+            (Estimate(5, 4, 6, 5, p=1e-12), 1, True, "+5.0 [4.0, 6.0], p < 1e-9"),
         ],
     )
     def test_as_text(self, found, digits, sign, text):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import read_lines, run_script, write_lines
 
+from neuronpath.analysis.proportions import newcombe
 from neuronpath.analysis.results import Results
 from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results, table
 from neuronpath.errors import UserError
@@ -142,7 +143,8 @@ class TestTable:
         text = markdown(found)
         assert "0.9000 [0.8333, 0.9667] (paper: 0.4078)" in text
         assert "missing (paper: 0.6610)" in text
-        assert "-25.00 [-62.50, 0.00] (paper: -2.40)" in text
+        low, high = (100 * bound for bound in newcombe(6, 0, 2, 0))
+        assert f"-25.00 [{low:.2f}, {high:.2f}], p = 0.5 (paper: -2.40)" in text
         assert "(paper: +5.02)" in text
         header = next(line for line in text.splitlines() if line.startswith("| ["))
         assert header == "| [95 % interval] | | MAE-B_16 | tiny | ViT-B_16 | ViT-B_32 | ViT-L_32 |"
@@ -183,7 +185,62 @@ class TestTable:
         assert ("Influence Pattern", "(1)") in marked
         assert all(mark == {"Influence Pattern": "(1)", "Activation": "(2)"}[method] for method, mark in marked)
         assert not any(cells[0].endswith((" (1)", " (2)")) for _, _, *cells in rows)
-        assert sum(method == "Activation" for method, _ in marked) == len(MEASURES) - 1
+        assert sum(method == "Activation" for method, _ in marked) == len(MEASURES) - 2  # but for two of scores
+
+    def test_paired_rows_of_scores_and_accuracies(self, folders):
+        folders.scores("a")
+        folders.edits("a")
+        other = {
+            label: [record(label, 0.5, 0.5, (True, i > 1), f"{label}/{i}") for i in range(1, 4)] for label in (0, 1)
+        }
+        folders.write("edit/remove_enhance/base", "a", other)
+        found = folders.table()["measures"]
+        scores = found["paired_joint_attribution_score"]
+        assert [*scores] == ["base", "influence_pattern"]
+        assert scores["base"]["a"]["value"] == pytest.approx(0.9 + 1)
+        assert scores["base"]["a"]["low"] < 1.9 < scores["base"]["a"]["high"]
+        assert scores["influence_pattern"]["a"]["value"] == pytest.approx(0.9 - 0.125)
+        entry = found["removal_paired_accuracy"]["base"]["a"]
+        assert entry["value"] == pytest.approx(100 * 2 / 6)
+        assert [entry["low"], entry["high"]] == pytest.approx([100 * x for x in newcombe(4, 2, 0, 0)])
+        assert (entry["p"], entry["n"]) == (pytest.approx(0.5), 6)
+        assert found["enhancement_paired_accuracy"]["base"]["a"]["value"] == 0
+        assert found["enhancement_paired_accuracy"]["base"]["a"]["p"] == 1
+        assert found["removal_paired_accuracy"]["random"]["a"] == {"value": None}
+        assert "p" not in found["removal_paired_probability"]["base"]["a"]
+
+    def test_paired_scores_are_joined_by_image(self, folders):
+        path = {0: [{"image": i, "ja_score": s, "base_score": 0} for i, s in (("a", 1), ("b", 2), ("c", 8))]}
+        folders.write("ja", "m", path)
+        folders.write(
+            "influence_pattern", "m", {0: [{"image": i, "score": s} for i, s in (("x", 9), ("c", 4), ("a", 5))]}
+        )
+        entry = folders.table()["measures"]["paired_joint_attribution_score"]["influence_pattern"]["m"]
+        assert (entry["value"], entry["n"]) == (pytest.approx((1 - 5 + 8 - 4) / 2), 2)
+
+    def test_how_well_the_control_matches_is_said(self, folders):
+        folders.edits("old", "random")
+        ratios = [[[1.0, 1.05], []], [[0.5], [1.45]]]
+        several = [record(0, 0.5, 0.5, image=str(i), control_ratio=x) for i, x in enumerate(ratios)]
+        folders.write("edit/remove_enhance/random", "new", {0: several})
+        folders.edits("none")
+        found = folders.table()
+        assert found["control"] == {"new": {"ratio": pytest.approx(1), "within": 0.5}, "old": None}
+        words = "What the matched control's units write, |activation|·‖fc2 column‖: "
+        words += "new: 1.00 times what the path's do, 50 % of them within 10 %; "
+        words += "old: not recorded, drawn by the rank of activations alone."
+        assert words in markdown(found).splitlines()
+        for group, said in (("accuracy", True), ("probability", True), ("paired", True), ("score", False)):
+            assert (words in markdown(folders.table(groups=[group]))) == said
+
+    @pytest.mark.parametrize("value", [1, None, [1], [["a"]]])
+    def test_a_ratio_that_is_none_names_the_folder(self, folders, value):
+        several = [record(0, 0.5, 0.5, image="a", control_ratio=value)]
+        folder = folders.write("edit/remove_enhance/random", "a", {0: several})
+        with pytest.raises(UserError) as e:
+            folders.table()
+        assert str(e.value).startswith(f"{folder}: records whose control_ratio is no lists of numbers (")
+        assert str(e.value).endswith("); were they made by edit.py?")
 
     def test_all_alike_says_nothing(self, folders):
         folders.scores("a")
@@ -374,5 +431,8 @@ class TestScript:
 
 
 def test_a_paired_entry_is_of_both_jobs():
-    measure = MEASURES["removal_paired_probability"]
-    assert measure.jobs("base") == ["edit/remove_enhance/ja", "edit/remove_enhance/base"]
+    for key in ("removal_paired_probability", "enhancement_paired_accuracy"):
+        assert MEASURES[key].jobs("base") == ["edit/remove_enhance/ja", "edit/remove_enhance/base"]
+    scores = MEASURES["paired_joint_attribution_score"]
+    assert scores.jobs("base") == ["ja"]
+    assert scores.jobs("influence_pattern") == ["ja", "influence_pattern"]

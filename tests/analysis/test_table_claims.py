@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from made import write_folder
 
+from neuronpath.analysis.proportions import newcombe
 from neuronpath.analysis.results import Results
 from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results, table
 
@@ -25,10 +26,22 @@ def test_every_measure_in_order_with_its_name_digits_and_methods():
         for what, words in (("mean_ratio", "mean of ratios"), ("ratio_of_means", "ratio of means")):
             title = f"{name} Probability Deviation, {words}"
             expected.append((f"{key}_probability_deviation_{what}", title, "probability", 4, ALL, False, ""))
+    title = "Joint Attribution Score, Neuron Path's mean minus that of"
+    scored = [method for method in OTHERS if method != "random"]
+    expected.append(("paired_joint_attribution_score", title, "paired", 4, scored, True, ""))
     for key, name in names.items():
         title = f"{name}, Neuron Path's mean probability minus that of"
         expected.append((f"{key}_paired_probability", title, "paired", 4, OTHERS, True, ""))
+        title = f"{name}, Neuron Path's accuracy minus that of, points"
+        expected.append((f"{key}_paired_accuracy", title, "paired", 2, OTHERS, True, ""))
     assert found == expected
+    assert {key: m.claim for key, m in MEASURES.items() if m.claim} == {
+        "paired_joint_attribution_score": 1,
+        "removal_paired_probability": -1,
+        "removal_paired_accuracy": -1,
+        "enhancement_paired_probability": 1,
+        "enhancement_paired_accuracy": 1,
+    }
     assert GROUPS == ("score", "accuracy", "probability", "paired")
 
 
@@ -66,6 +79,12 @@ def edited(label: int, original: float, remove: float, enhance: float, *right: b
     return found | {f"{key}_label": label if r else label + 1 for key, r in pairs}
 
 
+def points(value: str, *cells: int, p: str) -> str:
+    """An accuracy's cell; `cells` are images right in both, in the first, in the second, in neither."""
+    low, high = (round(100 * bound, 2) for bound in newcombe(*cells))
+    return f"{value} [{low:.2f}, {high:.2f}], p = {p}"
+
+
 @pytest.fixture
 def root(tmp_path) -> Path:
     """Classes of one image: values without intervals, which can be told by heart."""
@@ -94,13 +113,15 @@ def test_the_text_of_a_whole_table(root):
         "| Joint Attribution Score | Activation | 0.0000 (paper: -0.0034) | 0.0000 |",
         "|  | Influence Pattern | 0.1250 (paper: 0.0412) (1) | missing |",
         "|  | Neuron Path | 0.7500 (paper: 0.4078) | -0.5000 |",
-        "| Removal Accuracy Deviation, points | Activation | +0.00 (paper: +0.07) | missing |",
+        f"| Removal Accuracy Deviation, points | Activation | {points('+0.00', 1, 0, 0, 1, p='1')} (paper: +0.07) "
+        "| missing |",
         "|  | Influence Pattern | missing (paper: -0.50) | missing |",
-        "|  | Neuron Path | -50.00 (paper: -2.40) | missing |",
+        f"|  | Neuron Path | {points('-50.00', 0, 0, 1, 1, p='1')} (paper: -2.40) | missing |",
         "|  | Matched control | missing | missing |",
-        "| Enhancement Accuracy Deviation, points | Activation | +0.00 (paper: -0.33) | missing |",
+        f"| Enhancement Accuracy Deviation, points | Activation | {points('+0.00', 1, 0, 0, 1, p='1')} (paper: -0.33) "
+        "| missing |",
         "|  | Influence Pattern | missing (paper: +0.46) | missing |",
-        "|  | Neuron Path | +50.00 (paper: +2.04) | missing |",
+        f"|  | Neuron Path | {points('+50.00', 1, 1, 0, 0, p='1')} (paper: +2.04) | missing |",
         "|  | Matched control | missing | missing |",
         "| Removal Probability Deviation, mean of ratios | Activation | 1.0000 | missing |",
         "|  | Influence Pattern | missing | missing |",
@@ -118,10 +139,20 @@ def test_the_text_of_a_whole_table(root):
         "|  | Influence Pattern | missing | missing |",
         "|  | Neuron Path | 1.6667 | missing |",
         "|  | Matched control | missing | missing |",
+        "| Joint Attribution Score, Neuron Path's mean minus that of | Activation | +0.7500 | -0.5000 |",
+        "|  | Influence Pattern | +0.1250 (1) | missing |",
         "| Removal, Neuron Path's mean probability minus that of | Activation | -0.1250 | missing |",
         "|  | Influence Pattern | missing | missing |",
         "|  | Matched control | missing | missing |",
+        f"| Removal, Neuron Path's accuracy minus that of, points | Activation | {points('-50.00', 0, 0, 1, 1, p='1')} "
+        "| missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Matched control | missing | missing |",
         "| Enhancement, Neuron Path's mean probability minus that of | Activation | +0.1250 | missing |",
+        "|  | Influence Pattern | missing | missing |",
+        "|  | Matched control | missing | missing |",
+        "| Enhancement, Neuron Path's accuracy minus that of, points | Activation "
+        f"| {points('+50.00', 1, 1, 0, 0, p='1')} | missing |",
         "|  | Influence Pattern | missing | missing |",
         "|  | Matched control | missing | missing |",
         "",
@@ -142,12 +173,14 @@ def test_baselines_have_rows_where_a_model_has_their_records(root):
     assert before == ["ViT-B_16", "mine"]
     rows = {key: [*methods] for key, methods in found["measures"].items()}
     assert rows.pop("joint_attribution_score") == [*ALL[:3], "uniform"]
-    for key in ("removal_paired_probability", "enhancement_paired_probability"):
-        assert rows.pop(key) == [*OTHERS[:3], "layer_ig"]
+    assert rows.pop("paired_joint_attribution_score") == [*OTHERS[:2], "uniform"]
+    for what in ("probability", "accuracy"):
+        for key in ("removal", "enhancement"):
+            assert rows.pop(f"{key}_paired_{what}") == [*OTHERS[:3], "layer_ig"]
     assert [*rows.values()] == [[*ALL[:4], "layer_ig"]] * 6
     lines = markdown(found).splitlines()
     assert "|  | Random | missing | 0.5000 |" in lines
-    assert "|  | Layer Integrated Gradients | +0.00 | missing |" in lines
+    assert f"|  | Layer Integrated Gradients | {points('+0.00', 1, 0, 0, 0, p='1')} | missing |" in lines
 
 
 def test_a_model_without_entries_of_the_chosen_groups_has_no_images(root):
@@ -170,3 +203,11 @@ def test_entries_hold_value_interval_counts_and_the_papers_figure(root):
         "preprocess": "paper",
     }
     assert found["mixed"] == {"ViT-B_16": {"influence_pattern": "quadrature right → left"}}
+
+
+def test_names_of_models_are_text(tmp_path):
+    write_folder(tmp_path / "ja/a|<b>", {0: [{"ja_score": 0.5, "base_score": 0.25}]})
+    results = Results(tmp_path, "imgnet_all")
+    first, _, second, *_ = markdown(table(results, results.models(), ["score"])).splitlines()
+    assert first.startswith(r"a\|\<b\>: ")
+    assert second == r"| [95 % interval] | | a\|\<b\> |"

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import write_lines
+from made import results_of, write_results
 from scipy.stats import spearmanr
 
 from neuronpath.analysis.metrics import Edited, Missing
-from neuronpath.analysis.validity import overlap, spearman, stability, validity
+from neuronpath.analysis.validity import markdown, overlap, spearman, stability, validities, validity
 
 
 def ranks(values) -> list[float]:
@@ -62,6 +64,35 @@ class TestValidity:
     def test_too_little_to_order(self, scores):
         with pytest.raises(Missing):
             validity(scores, edited())
+
+
+class TestOfRecords:
+    def test_scores_are_joined_with_edits_by_image(self, tmp_path):
+        results = results_of(write_results(tmp_path, "ViT-a"))
+        found = validities(results, ["ViT-a"])
+        assert [*found] == ["base", "influence_pattern", "ja"]
+        for method, job, key in (("ja", "ja", "ja_score"), ("base", "ja", "base_score")):
+            scores = {r["image"]: r[key] for several in results.records(job, "ViT-a").values() for r in several}
+            edited = results.records(f"edit/remove_enhance/{method}", "ViT-a")
+            edits = [r for several in edited.values() for r in several]
+            x, y = [scores[r["image"]] for r in edits], [r["original"] - r["remove"] for r in edits]
+            assert found[method]["ViT-a"].value == pytest.approx(correlation(x, y))
+            assert found[method]["ViT-a"].n == 12
+
+    def test_other_paths_and_what_has_no_records_are_missing(self, tmp_path):
+        write_results(write_results(tmp_path, "ViT-a", methods=("ja",)), "ViT-b|", methods=())
+        for label in range(3):
+            file = tmp_path / f"edit/remove_enhance/ja/ViT-a/imgnet_all-{label}.rlt.jsonl"
+            edits = results_of(tmp_path).records("edit/remove_enhance/ja", "ViT-a")[label]
+            paths = [[[1], [0], [3]] if i else [[1], [0], [2]] for i in range(len(edits))]
+            write_lines(file, [{**r, "path": path} for r, path in zip(edits, paths, strict=True)])
+        found = validities(results_of(tmp_path), ["ViT-a", "ViT-b|"])
+        assert found["ja"]["ViT-a"].n == 12 - 3
+        assert found["base"] == {"ViT-a": None, "ViT-b|": None}
+        lines = markdown(found).splitlines()
+        assert lines[0] == r"| Spearman of JAS and what removal takes [95 % interval] | ViT-a | ViT-b\| |"
+        assert lines[2] == "| Activation | missing | missing |"
+        assert lines[4] == f"| Neuron Path | {found['ja']['ViT-a'].shown(2)}, n = 9 | missing |"
 
 
 class TestStability:

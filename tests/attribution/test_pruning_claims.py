@@ -6,6 +6,7 @@ import random
 import re
 
 import numpy as np
+import oracle
 import pytest
 import torch
 from helpers import random_model, tiny_config
@@ -34,21 +35,17 @@ class TestDraws:
 
     @pytest.mark.parametrize("image", ["a/b.png", os.fsdecode(b"\xff.png")])
     def test_the_matched_control_is_drawn_by_pythons_generator(self, image):
-        """Of the ranks around the neuron's, the nearer first, of two as near the more active."""
-        values = torch.randn(2, 60, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        """Of the units within ±10 % by index, or of the nearest above and the nearest below."""
+        values = torch.randn(2, 60, generator=torch.Generator().manual_seed(3), dtype=torch.float64).abs()
         path = [[5, 9], [0, 59]]
         expected = []
         for layer, (row, neurons) in enumerate(zip(values.tolist(), path, strict=True)):
-            order = sorted(range(60), key=lambda j, row=row: -row[j])
             generator = random.Random(f"42/{layer}/".encode() + os.fsencode(image))
             draws = []
             for _ in range(5):
                 drawn = []
-                for neuron in neurons:
-                    free = [
-                        (abs(r - order.index(neuron)), r) for r, j in enumerate(order) if j not in {*neurons, *drawn}
-                    ]
-                    drawn.append(generator.choice([order[r] for _, r in sorted(free)[:20]]))
+                for _ in neurons:
+                    drawn.append(generator.choice(oracle.candidates(row, neurons, drawn)))
                 draws.append(drawn)
             expected.append(draws)
         assert matched_paths(values, path, image, 42) == [list(draw) for draw in zip(*expected, strict=True)]

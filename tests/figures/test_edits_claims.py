@@ -8,6 +8,7 @@ from made import write_folder
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
+from neuronpath.analysis.proportions import newcombe
 from neuronpath.analysis.results import Results
 from neuronpath.analysis.table import table
 from neuronpath.errors import UserError
@@ -31,6 +32,9 @@ def write_edits(root: Path, model: str, *methods: str, classes: int = 5) -> None
             label: [edited(label, 0.5 + 0.1 * m + 0.01 * label, right=(True, i < 2 - (m == 2), True)) for i in range(3)]
             for label in range(classes)
         }
+        if method == "random":
+            for record in (record for found in records.values() for record in found):
+                record["control_ratio"] = [[1.0, 0.95], [1.2]]
         write_folder(root / f"edit/remove_enhance/{method}" / model, records)
 
 
@@ -56,9 +60,17 @@ PROBABILITY = (
     "1.5 box heights."
 )
 ACCURACY = (
-    "Accuracy Deviation = 100 (top-1 accuracy edited - original), over all images. Bars: 95 % bootstrap intervals, "
-    "images resampled within their classes; none where every class has one image."
+    "Accuracy Deviation = 100 (top-1 accuracy edited - original), over all images. Bars: 95 % intervals of a "
+    "difference of paired proportions (Newcombe's method 10)."
 )
+
+
+def control(**matches: str) -> str:
+    found = "; ".join(f"{model}: {words}" for model, words in matches.items())
+    return f" What the matched control's units write, |activation|·‖fc2 column‖: {found}."
+
+
+MATCHED = "1.05 times what the path's do, 67 % of them within 10 %"
 
 
 class TestProbabilityDeviation:
@@ -113,7 +125,7 @@ class TestProbabilityDeviation:
             to_rgba(colour, 0.5) for colour in COLOURS.values()
         ]
         assert figure.legends[0].legend_handles[4].get_marker() == "o"
-        assert caption(figure) == PROBABILITY
+        assert caption(figure) == PROBABILITY + control(**{"a\\$": MATCHED, "b": MATCHED})
         for panel in figure.axes:
             between = [line for line in panel.lines if line.get_color() == "0.85"]
             assert [line.get_xdata() for line in between] == [[0.5, 0.5]]
@@ -178,9 +190,16 @@ class TestProbabilityDeviation:
         write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {}, preprocess="native")
         write_folder(tmp_path / "edit/remove_enhance/random" / "a", {}, preprocess="paper")
         words = " Not all alike: a in edit/remove_enhance/random: preprocess native → paper."
+        words = control(a=MATCHED) + words
         assert caption(probability_deviation(results(tmp_path), ["a"])) == PROBABILITY + words
         found = table(results(tmp_path), ["a"], ["accuracy"])
         assert caption(accuracy_deviation(results(tmp_path), found)) == ACCURACY + words
+
+    def test_a_control_of_older_records_is_said_to_be_drawn_by_rank(self, tmp_path):
+        write_edits(tmp_path, "a", "ja")
+        write_folder(tmp_path / "edit/remove_enhance/random" / "a", {0: [edited(0, 1)]})
+        words = control(a="not recorded, drawn by the rank of activations alone")
+        assert caption(probability_deviation(results(tmp_path), ["a"])) == PROBABILITY + words
 
 
 class TestAccuracyDeviation:
@@ -236,21 +255,23 @@ class TestAccuracyDeviation:
         ]
         assert (handles[4].get_marker(), handles[4].get_markerfacecolor()) == ("s", "none")
         paper = " Hollow: the paper's figures, over all validation images of ImageNet-1k."
-        assert caption(figure) == ACCURACY + paper
+        assert caption(figure) == ACCURACY + paper + control(**{"ViT-B_32": MATCHED})
         _, alone = self.draw(tmp_path, "b")
         assert caption(alone) == ACCURACY
         assert legend(alone) == NAMES[:3]
 
     def test_small_changes_are_shown_between_minus_and_plus_a_point_at_least(self, tmp_path):
-        write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {0: [edited(0, 0.9), edited(0, 0.8)]})
+        write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {0: [edited(0, 0.9)] * 1000})
         _, figure = self.draw(tmp_path, "a")
         assert figure.axes[0].get_ylim() == (-1, 1)
 
-    def test_an_interval_that_is_none_is_a_dot_alone(self, tmp_path):
+    def test_one_image_has_an_interval_too(self, tmp_path):
         write_folder(tmp_path / "edit/remove_enhance/ja" / "a", {0: [edited(0, 0.9, right=(True, False, True))]})
         _, figure = self.draw(tmp_path, "a")
         (bar,) = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
-        assert bar.get_segments()[0][:, 1].tolist() == [-100, -100]
+        low, high = bar.get_segments()[0][:, 1]
+        assert (low, high) == pytest.approx([100 * x for x in newcombe(0, 0, 1, 0)])
+        assert low < high
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ VALUES = {
     ),
     **dict.fromkeys(("ja", "base", "path"), (PATH_SAYS, *LISTS)),
     **dict.fromkeys(
-        ("ja_act", "base_act"),
+        ("ja_act", "base_act", "control_ratio"),
         ("2 lists of numbers", [[[0.5], [1]], [[], [1, 2]]], [[[0.5]], [[1], ["a"]], [1, 2], None, [[1], [2], [3]]]),
     ),
     **dict.fromkeys(("margin", "search_rank", "search_scored"), ("2 numbers", *LAYERS)),
@@ -111,7 +111,7 @@ class TestWriters:
             ),
             (("others",), ("pred", "prob", "draws")),
             (("prune",), (*EDIT, "prune", "prune_label")),
-            (("gain", "draws"), ("pred", "prob", "gain", "gain_label", "draws")),
+            (("gain", "draws"), ("pred", "prob", "gain", "gain_label", "draws", "control_ratio")),
         ],
     )
     def test_what_they_put_into_a_record_in_its_order(self, writers, keys):

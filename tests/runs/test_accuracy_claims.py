@@ -7,7 +7,7 @@ from neuronpath.runs.accuracy import TOP1, expected_top1, low_accuracy
 
 def test_published_accuracies():
     vit = dict.fromkeys(("ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14"), 0.8)
-    digits = {"ViT-digits": 0.97, "MAE-digits": 0.97}
+    digits = {"ViT-digits": 0.83, "MAE-digits": 0.79}
     assert vit | {"MAE-B_16": 0.83, "MAE-L_16": 0.85, "MAE-H_14": 0.86} | digits == TOP1
 
 

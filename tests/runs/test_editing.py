@@ -22,7 +22,7 @@ from helpers import (
 )
 from made import write_paths
 
-from neuronpath.attribution.controls import matched_paths
+from neuronpath.attribution.controls import matched_paths, unit_weights
 from neuronpath.attribution.edits import edit
 from neuronpath.models.checkpoint import save
 from neuronpath.runs.editing import Edit
@@ -108,16 +108,18 @@ class TestRecords:
         more = ("--objective", objective, "--precision", "fp64", "--batch_size", 4)
         wide("--method", "random", *more, "--gain", 0.5, "--seed", 7)
         model, images = wide.loaded()
-        plain = {image: oracle.forward(model, x)[1] for image, x in images.items()}
         averaged = Counter()
         for image, record in records(wide.out).items():
-            assert tuple(record) == (*self.KEYS, *self.RESULTS, "gain", "gain_label", "draws")
+            assert tuple(record) == (*self.KEYS, *self.RESULTS, "gain", "gain_label", "draws", "control_ratio")
             assert (record["method"], record["path"]) == ("random", paths[image])
-            label, sums = record["label"], torch.stack([h.sum(0) for h in plain[image]])
+            label, weights = record["label"], oracle.unit_weights(model, images[image])
             drawn = [draw["path"] for draw in record["draws"]]
-            assert drawn == matched_paths(sums, paths[image], image, 7)
+            assert drawn == matched_paths(weights, paths[image], image, 7)
             for path in drawn:
-                oracle.assert_matched(sums.tolist(), paths[image], path)
+                oracle.assert_matched(weights.tolist(), paths[image], path)
+            for w, own, ratios, *units in zip(weights, paths[image], record["control_ratio"], *drawn, strict=True):
+                expected = [sum(w[j] / w[n] for n, j in zip(own, of_draw, strict=True)) / 3 for of_draw in units]
+                assert ratios == pytest.approx([x.item() for x in expected], rel=1e-9)
             totals = [torch.zeros(NUM_CLASSES) for _ in range(3)]
             shares = [torch.zeros(NUM_CLASSES) for _ in range(3)]  # by softmax, which predicts
             for draw in record["draws"]:
@@ -147,21 +149,24 @@ class TestRecords:
         assert len(averaged) > 1
 
     @pytest.mark.parametrize("pool", ["cls", "mean"])
-    def test_ranks_of_the_control_are_taken_in_float64(self, tmp_path, image_folder, pool):
-        """Units that fp32 cannot tell apart: its ranks could differ between batch sizes."""
+    def test_weights_of_the_control_are_taken_in_float64(self, tmp_path, image_folder, pool):
+        """Units about 10 % from each other: in fp32 the batch size could decide which are within 10 %."""
         model = random_model(tiny_config(pool, mlp_dim=90), seed=5, scale=0.25, dtype=torch.float32)
         generator = torch.Generator().manual_seed(0)
         for block in model.blocks:
             for weight in (block.mlp.fc1.weight, block.mlp.fc1.bias):
-                weight.copy_(weight[:1] * (1 + 1e-7 * torch.randn(weight.shape, generator=generator)))
+                weight.copy_(weight[:1].clone())
+            column = block.mlp.fc2.weight[:, :1].clone()
+            steps = 1.1 ** torch.arange(5).repeat(18) * (1 + 3e-8 * torch.randn(90, generator=generator))
+            block.mlp.fc2.weight.copy_(column * steps)
         save(model, tmp_path / "near.pth")
         edits = EditCommand(tmp_path / "near.pth", image_folder, tmp_path)
         edits.pool = pool
         paths = write_paths(edits.ja, units=90)
         model, images = edits.loaded()
-        sums = {image: torch.stack([h.sum(0) for h in oracle.forward(model, x)[1]]) for image, x in images.items()}
-        exact = {image: matched_paths(sums[image], paths[image], image, 42) for image in IMAGES}
-        coarse = {image: matched_paths(sums[image].float(), paths[image], image, 42) for image in IMAGES}
+        weights = {image: oracle.unit_weights(model, x) for image, x in images.items()}
+        exact = {image: matched_paths(weights[image], paths[image], image, 42) for image in IMAGES}
+        coarse = {image: matched_paths(weights[image].float(), paths[image], image, 42) for image in IMAGES}
         assert exact != coarse
         for i, size in enumerate((1, 4, 100)):
             edits("--method", "random", "--batch_size", size, out=tmp_path / f"out{i}")
@@ -311,6 +316,18 @@ class TestFaults:
         assert IMAGES[0] in message
         assert "finite" in message
         assert not records(edits.out)
+
+    def test_activations_that_are_not_finite_name_the_image(self, edits, monkeypatch):
+        write_paths(edits.ja)
+        weigh = unit_weights
+        broken = [torch.tensor([0.0, torch.nan, 0, 0])]
+
+        def weights(model, images):
+            return weigh(model, images) + (broken.pop() if broken else torch.zeros(len(images)))[:, None, None]
+
+        monkeypatch.setattr("neuronpath.attribution.controls.unit_weights", weights)
+        message = edits("--method", "random", "--batch_size", 4, code=2)
+        assert f"{IMAGES[1]}: the activations are not finite" in message
 
     def test_short_memory_halves_the_rows(self, edits, monkeypatch, tmp_path):
         write_paths(edits.ja)

@@ -311,6 +311,26 @@ class TestPaths:
         assert "precision fp32 → fp64" in edits("--precision", "fp64", code=2)
         assert "dataset imagefolder → digits" in edits("--dataset", "digits", code=2)
 
+    def test_a_control_that_was_drawn_by_rank_is_not_gone_on_from(self, edits):
+        write_paths(edits.ja)
+        edits("--method", "random", "--labels", "0,1")
+        file = edits.out / "imgnet_all.args.json"
+        made = json.loads(file.read_text())
+        assert made["settings"].pop("control") == "weight"
+        file.write_text(json.dumps(made))
+        assert "control rank → weight" in edits("--method", "random", code=2)
+        edits("--method", "random", "--overwrite")
+        assert all("control_ratio" in record for record in records(edits.out).values())
+
+    def test_records_of_a_control_that_does_not_tell_how_well_it_matches(self, edits):
+        write_paths(edits.ja)
+        edits("--method", "random", "--labels", "0,1")
+        file = edits.out / "imgnet_all-0.rlt.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        del lines[1]["control_ratio"]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert "control_ratio is missing" in edits("--method", "random", code=2)
+
     def test_search_that_is_being_overwritten(self, edits):
         write_paths(edits.ja)
         (edits.ja / "imgnet_all-1.rlt.jsonl.partial").touch()

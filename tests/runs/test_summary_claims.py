@@ -98,3 +98,14 @@ def test_edits_before_and_after(operations, tmp_path):
     ]
     assert summary.text(0, 1, tmp_path, "x").splitlines()[:-2] == expected
     assert summary.running() == "top-1 " + " → ".join(["75.0", "50.0", "25.0"][: len(operations) + 1]) + " %"
+
+
+def test_of_the_control_how_well_it_matches():
+    summary = EditSummary(("remove",))
+    found = {"label": 1, "pred": 1, "original": 0.5, "original_label": 1, "remove": 0.5, "remove_label": 1}
+    summary.add(found)
+    assert "control" not in dict(summary.lines())
+    for ratios in ([[1.0, 1.05], []], [[0.95], [1.4]]):
+        summary.add(found | {"control_ratio": ratios})
+    words = "its units write 1.10 times what the path's do, 75 % of them within 10 %"
+    assert summary.lines()[-1] == ("control", words)

@@ -1,7 +1,6 @@
 """The embedded default: training, the four scripts on it, and the pictures."""
 
 import json
-import runpy
 import sys
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from neuronpath.models.training import accuracy
 
 VAL = ROOT / "dataset/digits/val"
 FILES = {"ViT-digits": ROOT / "ckpt/ViT-digits.npz", "MAE-digits": ROOT / "ckpt/MAE-digits.pth"}
+#: Top-1 on held-out digits: about 0.85 and 0.83, of 355 images; threads and seeds change it by a few hundredths.
+LEAST = {"ViT-digits": 0.77, "MAE-digits": 0.74}
+MOST = 0.9  # they are to be undecided
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,9 +26,12 @@ def digits():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_at_least_97_percent_of_held_out_digits(name):
+def test_most_held_out_digits_are_right_and_few_are_certain(name):
     model = load(FILES[name])
-    assert accuracy(model, *load_images(VAL, model)) >= 0.97
+    images, labels = load_images(VAL, model)
+    assert LEAST[name] <= accuracy(model, images, labels) <= MOST
+    certain = model(images).softmax(-1).amax(-1) > 0.95
+    assert 0 < certain.float().mean() < 0.55  # of the plain digits nearly all
 
 
 def test_an_independent_vit_loads_the_digits_model():
@@ -142,21 +147,3 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.long
 def test_the_demo_runs():
     assert "Neuron Path" in run_bash("scripts/demo.sh", timeout=1800, OMP_NUM_THREADS="2").expect().stdout
-
-
-def test_the_top_1_that_training_prints_is_of_held_out_digits(tmp_path, monkeypatch, capsys):
-    main = runpy.run_path(str(ROOT / "scripts/train_digits.py"))["main"]
-    monkeypatch.setitem(main.__globals__, "ROOT", tmp_path)
-    changes = {
-        "data.write_images": lambda root: None,
-        "data.load_images": lambda folder, model: (folder.name, "labels"),
-        "models.train": lambda config, images, labels, epochs, seed: f"trained on {images}",
-        "models.save": lambda model, file: None,
-        "models.accuracy": lambda model, images, labels: float((model, images) == ("trained on train", "val")),
-    }
-    for name, value in changes.items():
-        part, asked = name.split(".")
-        monkeypatch.setattr(main.__globals__[part], asked, value)
-    monkeypatch.setattr(sys, "argv", ["train_digits.py", "--models", "ViT-digits"])
-    main()
-    assert "100.00 % top-1 on held-out digits" in capsys.readouterr().out

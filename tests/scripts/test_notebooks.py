@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from helpers import ROOT
-from made import write_results
+from made import edit_of, write_folder, write_results
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = sorted([*ROOT.glob("experiments/**/*.ipynb"), *ROOT.glob("topK/**/*.ipynb")])
 SCORES = ROOT / "experiments/quantitative-comparison/score/analysis/joint_attribution_score.ipynb"
+METHODS = ROOT / "experiments/quantitative-comparison/analysis/methods.ipynb"
 DEMO = ROOT / "results/demo"
 
 
@@ -50,6 +52,39 @@ def test_scores_notebook_shows_the_records_it_is_given(tmp_path):
     assert "ViT-b: quadrature right, m = 20" in shown[0]
     assert "n = 3" in shown[0]
     assert "ViT-a" not in shown[0]
+
+
+def text_of(notebook: nbformat.NotebookNode) -> str:
+    """All that is shown but pictures."""
+    data = [output.data for output in outputs(notebook)]
+    return "\n".join(found.get("text/markdown") or found["text/plain"] for found in data)
+
+
+def test_methods_notebook_shows_what_there_is_and_says_what_is_missing(tmp_path):
+    write_results(tmp_path, "ViT-a|<b>", methods=())
+    notebook = execute(METHODS, tmp_path)
+    assert [o for o in outputs(notebook) if o.output_type in ("error", "stream")] == []
+    text = text_of(notebook)
+    assert re.search(r"\| Joint Attribution Score \| Activation \| -?0\.0\d\d\d \[", text)
+    assert "| Removal Accuracy Deviation, points | Activation | missing |" in text
+    assert f"{tmp_path}: no edit records of ViT-a|<b> in edit/remove_enhance/<method>/<model>" in text
+    assert f"{tmp_path}: no records of edit.py below it; run that first, with several --topK" in text
+    assert r"| Spearman of JAS and what removal takes [95 % interval] | ViT-a\|\<b\> |" in text
+    assert "| Neuron Path | missing |" in text
+    assert (ROOT / "docs/methods.json").exists() or "python scripts/study_methods.py … --output docs/methods" in text
+
+
+@pytest.mark.long
+def test_methods_notebook_draws_curves_and_the_validity(tmp_path):
+    write_results(tmp_path, "ViT-a")
+    for k in (1, 2):
+        folder = tmp_path / f"k{k}/ViT-a"
+        edits = {0: [{"path": [[*range(k)]], **edit_of(np.random.default_rng(k), 0, 0.6)} for _ in range(3)]}
+        write_folder(folder, edits, operation="remove_enhance", method="ja")
+    notebook = execute(METHODS, tmp_path)
+    assert count_of("image/png", notebook) >= 3
+    assert "| ViT-a | remove | zero | Neuron Path | 1, 2 |" in text_of(notebook)
+    assert re.search(r"\| Neuron Path \| -?\d\.\d\d \[.*\], n = 12 \|", text_of(notebook))
 
 
 @pytest.mark.long

@@ -255,7 +255,7 @@ class TestTable:
 class TestTraining:
     def test_both_models_and_what_is_there_is_kept(self, script, tmp_path):
         (tmp_path / "ckpt").mkdir()
-        asked = []
+        asked, found = [], {"images": "", "checkpoint": ""}
 
         def train(config, images, labels, epochs, seed):
             asked.append(("train", config, images, epochs, seed))
@@ -264,11 +264,13 @@ class TestTraining:
         stand_ins = {
             "ROOT": tmp_path,
             "settle_threads": lambda: asked.append("threads"),
-            "data.write_images": lambda root: asked.append(("images", root)),
+            "data.write_images": lambda root, noise: asked.append(("images", root, noise)) or found["images"],
             "data.load_images": lambda folder, model: (folder, "labels"),
             "models.train": train,
             "models.save": lambda model, file: asked.append(("save", file)) or file.touch(),
             "models.accuracy": lambda model, images, labels: 0.98765,
+            "outdated": lambda file, images: found["checkpoint"] if images == digits else "?",
+            "sign": lambda file, images, **settings: asked.append(("sign", file, images, settings)),
         }
         digits, vit, mae = (
             tmp_path / "dataset/digits",
@@ -276,9 +278,13 @@ class TestTraining:
             tmp_path / "ckpt/MAE-digits.pth",
         )
         printed = script("scripts/train_digits.py", **stand_ins).splitlines()
-        trained = [("train", CONFIGS[file.stem], digits / "train", 30, 0) for file in (vit, mae)]
-        settled = "threads"
-        assert asked == [("images", digits), settled, trained[0], ("save", vit), settled, trained[1], ("save", mae)]
+
+        def anew(file, epochs=12, seed=0):
+            settings = {"epochs": epochs, "seed": seed}
+            made = ("train", CONFIGS[file.stem], digits / "train", epochs, seed), ("save", file)
+            return ["threads", *made, ("sign", file, digits, settings)]
+
+        assert asked == [("images", digits, 0.35), *anew(vit), *anew(mae)]
         assert [line.rsplit(",", 1)[0] for line in printed] == [
             f"{file}: 98.77 % top-1 on held-out digits" for file in (vit, mae)
         ]
@@ -286,10 +292,17 @@ class TestTraining:
         assert script("scripts/train_digits.py", **stand_ins).splitlines() == [
             f"{file} is there; --overwrite trains anew" for file in (vit, mae)
         ]
-        assert asked == [("images", digits)]
+        assert asked == [("images", digits, 0.35)]
+        asked.clear()
+        found |= {"images": "made with other noise", "checkpoint": "trained on other images"}
+        first, *lines = script("scripts/train_digits.py", "--noise", 0.5, **stand_ins).splitlines()
+        assert first == f"{digits}: made with other noise; made anew with noise 0.5"
+        assert [lines[0], lines[2]] == [f"{file}: trained on other images; trained anew" for file in (vit, mae)]
+        assert asked == [("images", digits, 0.5), *anew(vit), *anew(mae)]
+        asked.clear()
         chosen = ("--models", "MAE-digits", "--overwrite", "--epochs", 2, "--seed", 7)
         script("scripts/train_digits.py", *chosen, **stand_ins)
-        assert asked[2:] == [settled, ("train", CONFIGS["MAE-digits"], digits / "train", 2, 7), ("save", mae)]
+        assert asked == [("images", digits, 0.35), *anew(mae, 2, 7)]
 
 
 class TestStudy:

@@ -22,6 +22,7 @@ printf '%s\\n' "${{0##*/}} $*" >> "$LOG"
 case "$1 $2" in
 "-c "*) exec "{sys.executable}" -c "import sys; sys.version_info = ${{VERSION:-(3, 12)}}; $2" ;;
 "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo 'PATH=$PWD/.venv/bin:$PATH' > .venv/bin/activate ;;
+"scripts/train_digits.py --models") [ -z "${{TRAINS:-}}" ] || touch -d @"$TRAINS" ckpt/ViT-digits.npz ;;
 "-m pip") case "$*" in *"${{FAILS:-nothing}}"*) exit 1 ;; esac ;;
 esac
 """
@@ -87,24 +88,24 @@ esac
         )
         where = "results/demo/ja/ViT-digits"
         records, checkpoint = setup.root / where / "imgnet_all.args.json", setup.root / "ckpt/ViT-digits.npz"
-        # First of all a picture of five paths; they are searched for anew where their model is another one.
-        for age, trained, again in (
-            (None, None, ""),
-            (None, 1, ""),
-            (2, None, "--overwrite "),
-            (2, 1, ""),
-            (2, 3, "--overwrite "),
+        # First of all a picture of five paths; they are searched for anew where their model is another one, which this
+        # very run may train.
+        for age, trained, trains, again in (
+            (None, None, "1", ""),
+            (None, 1, "", ""),
+            (2, 1, "", ""),
+            (2, 3, "", "--overwrite "),
+            (2, 1, "3", "--overwrite "),
         ):
             for file, time in ((records, age), (checkpoint, trained)):
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.unlink(missing_ok=True)
                 if time:
                     file.touch()
                     os.utime(file, (time, time))
-            assert setup.run("scripts/demo.sh") == [
-                "python scripts/stages.py scripts/train_digits.py --models ViT-digits "
-                f"-- path/joint_attr.py {again}--dataset digits --pretrain_weight ckpt/ViT-digits.npz "
-                f"--labels 0-4 --images_per_class 1 --output_dir {where} "
+            assert setup.run("scripts/demo.sh", TRAINS=trains) == [
+                "python scripts/train_digits.py --models ViT-digits",
+                f"python scripts/stages.py path/joint_attr.py {again}--dataset digits "
+                f"--pretrain_weight ckpt/ViT-digits.npz --labels 0-4 --images_per_class 1 --output_dir {where} "
                 f"-- scripts/plot_paths.py --results {where} --dataset_path dataset/digits/val "
                 "--output results/demo/paths",
                 "reproduce --smoke results/demo right 20 10 0.5 1",

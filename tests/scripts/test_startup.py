@@ -17,7 +17,12 @@ WEIGHTS = ("--pretrain_weight", "none.npz")
 #: What a command cannot do without, by the name of its script.
 REQUIRED = dict.fromkeys(("baseline.py", "check.py", "edit.py", "joint_attr.py", "joint_attr_mae.py"), WEIGHTS)
 REQUIRED |= dict.fromkeys(("influence_pattern.py", "influence_pattern_mae.py"), WEIGHTS)
-REQUIRED |= {"name2img.py": ("--classes", "1"), "zero_shot.py": ("--pretrain_weight", "x", "--names", "x")}
+REQUIRED |= {
+    "name2img.py": ("--classes", "1"),
+    "over_seeds.py": ("x", "y"),
+    "study_methods.py": WEIGHTS,
+    "zero_shot.py": ("--pretrain_weight", "x", "--names", "x"),
+}
 #: Each of the calls, one after another; what they print is theirs, and the last line tells how they ended.
 PROGRAM = """
 import json, runpy, sys
@@ -44,7 +49,7 @@ def ended(name: str, *calls: tuple[str, ...]) -> tuple[list, str, list[str]]:
 
 
 def test_the_scripts_are_all_there():
-    assert len(SCRIPTS) == 26
+    assert len(SCRIPTS) == 28
     assert {name.rsplit("/", 1)[-1] for name in SCRIPTS} >= {"joint_attr.py", "edit.py", "table.py", "stages.py"}
     for name in SCRIPTS:
         assert 'if __name__ == "__main__":' in (ROOT / name).read_text(), name
@@ -108,6 +113,7 @@ except Found:
         ("scripts/check.py", WEIGHTS),
         ("scripts/benchmark.py", ()),
         ("scripts/study_search.py", ("--output", "new/study")),
+        ("scripts/study_methods.py", WEIGHTS),
         ("scripts/train_digits.py", ("--overwrite",)),
     ],
 )

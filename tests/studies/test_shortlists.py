@@ -39,7 +39,7 @@ def test_all_settings_and_what_is_kept(small, tmp_path):
             "random weights, scale 0.8",
         )
     ]
-    assert small == [(1442, 20, seed) for _ in study.ENDINGS for seed in range(2)]
+    assert small == [(1442, 12, seed) for _ in study.ENDINGS for seed in range(2)]
     for r in found.values():
         assert (r["models"], r["images"], r["layers"]) == (2, 20, 60)
         assert len(r["default"]) == 2
