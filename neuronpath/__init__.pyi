@@ -13,10 +13,13 @@ from .attribution import (
     RandomUnits as RandomUnits,
     Setting as Setting,
     Shortlist as Shortlist,
+    SiteEdit as SiteEdit,
+    UnitPath as UnitPath,
     activation_path as activation_path,
     baseline_path as baseline_path,
     edit as edit,
     enhance as enhance,
+    find_head_path as find_head_path,
     find_path as find_path,
     find_path_auto as find_path_auto,
     gain as gain,
@@ -25,9 +28,17 @@ from .attribution import (
     remove as remove,
     resample as resample,
     retain as retain,
+    score_head_path as score_head_path,
     score_path as score_path,
+    unit_maps as unit_maps,
 )
 from .data import load_images as load_images
 from .errors import NonFiniteError as NonFiniteError, UserError as UserError
-from .models import HeadError as HeadError, VisionTransformer as VisionTransformer, adapt as adapt, load as load
+from .models import (
+    HeadError as HeadError,
+    VisionTransformer as VisionTransformer,
+    adapt as adapt,
+    load as load,
+    shrink as shrink,
+)
 from .pixels import Preprocessing as Preprocessing

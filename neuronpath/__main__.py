@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from .cli.exits import Report, command
 from .errors import UserError
 from .runs.editing import Edit
-from .runs.extraction import Baseline, InfluencePattern, JointAttribution, TopKAttribution
+from .runs.extraction import Baseline, HeadAttribution, InfluencePattern, JointAttribution, TopKAttribution
 from .runs.job import Job, main
 from .runs.pruning import TopKEdit
+from .runs.top_images import TopImages
 
 JOBS: dict[str, Callable[[], Job]] = {
     "joint-attr": lambda: JointAttribution("cls"),
@@ -19,10 +20,12 @@ JOBS: dict[str, Callable[[], Job]] = {
     "influence-pattern": lambda: InfluencePattern("cls"),
     "influence-pattern-mae": lambda: InfluencePattern("mean"),
     "baseline": lambda: Baseline(),
+    "joint-attr-heads": lambda: HeadAttribution(),
     "edit": lambda: Edit("cls"),
     "edit-mae": lambda: Edit("mean"),
     "topk-joint-attr": lambda: TopKAttribution("cls"),
     "topk-edit": lambda: TopKEdit("cls"),
+    "top-images": lambda: TopImages(),
 }
 
 

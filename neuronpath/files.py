@@ -85,6 +85,13 @@ def replace_file(file: Path, content: str | bytes) -> None:
         raise
 
 
+def write_json(file: Path, content: Any) -> Path:
+    """Write `content` and the folders above it; the resolved path. ValueError for numbers that are not finite."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return file.resolve()
+
+
 def sha256(file: Path) -> str:
     """Of the file's content, hexadecimal."""
     digest = hashlib.sha256()

@@ -3,6 +3,7 @@
     python scripts/benchmark.py
     python scripts/benchmark.py --tables sizes                            # default --internal_batch_size against others
     python scripts/benchmark.py --tables adapted                          # the same model of timm, adapted
+    python scripts/benchmark.py --tables heads                            # exact search of heads beside that of neurons
     python scripts/benchmark.py --tables rules --model_types ViT-B_16 ViT-B_32 ViT-L_32 MAE-B_16 --device cuda
 
 Random weights, fp32, 4 images. The first takes about 50 minutes on two cores, 10 with --repeats 1: expect the engine
@@ -24,7 +25,7 @@ from neuronpath.models.configs import CONFIGS
 
 def main() -> None:
     parser = Parser(__doc__)
-    tables = ("searches", "influences", "sizes", "rules", "adapted")
+    tables = ("searches", "influences", "sizes", "rules", "adapted", "heads")
     parser.add_argument("--tables", nargs="+", choices=tables, default=tables[:2], help=f"of {', '.join(tables)}")
     parser.add_argument("--model_types", nargs="+", choices=CONFIGS, default=["ViT-B_32"], help="(default: ViT-B_32)")
     parser.add_argument("--batch_size", type=whole(1), default=4, help="images at once (default: %(default)s)")
@@ -54,10 +55,11 @@ def main() -> None:
                 studies.sizes_table, model, x, labels, attribution.Quadrature("right", o.ig_total_step), rows
             ),
             "rules": partial(studies.rules_table, model, x, labels, rows),
+            "heads": partial(studies.heads_table, model, x, labels, attribution.Quadrature("gauss-legendre", 4), rows),
             "adapted": partial(studies.adapted_table, model, x, labels, attribution.Quadrature("gauss-radau", 4), rows),
         }
         for table in o.tables:
-            if table != "searches" or config.pool == "cls":
+            if table not in ("searches", "heads") or config.pool == "cls":
                 print(studies.compare(runs[table](), model, len(x), o.repeats))
 
 

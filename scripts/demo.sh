@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to neuron paths in a few minutes, on a laptop. Usage: bash scripts/demo.sh
 #   Sets up .venv, makes the digits and two small models trained on them (a ViT and a mean-pooled one), finds the
-#   paths of 100 held-out digits by all methods, removes and enhances the neurons found, and draws some. README.md says
-#   how long it takes; a second run reuses what is there.
+#   paths of 100 held-out digits by all methods, removes and enhances the neurons found, draws some, and makes the atlas.
+#   README.md says how long it takes; a second run reuses what is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
 
@@ -19,4 +19,5 @@ echo
 echo "The Joint Attribution Score of a path measures how strongly the probability of the right digit depends on its 12"
 echo "neurons, one per layer: the neuron path's should be the highest by far. Removing these neurons should lower the"
 echo "probability the most, doubling them raise it the most. Look at $RESULTS/paths.png and the notebooks in experiments;"
-echo "the records are in $RESULTS/<job>/<model>, one line per image."
+echo "the records are in $RESULTS/<job>/<model>, one line per image. The atlas has all of it, in a browser:"
+echo "$PWD/$RESULTS/atlas/index.html"

@@ -6,7 +6,6 @@ Seconds for the digits, as often as there are folders what scripts/table.py take
 folder holds the records of one training, <job>/<model>, as for scripts/table.py; a model has the same name in all.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from neuronpath.analysis.seeds import over_seeds, tables_of, text_of
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_input_prefix
 from neuronpath.cli.parsing import Parser
+from neuronpath.files import write_json
 
 
 def main() -> None:
@@ -26,9 +26,7 @@ def main() -> None:
     found = over_seeds(tables_of(options.folders, options.input_prefix, options.models))
     print(text_of(found))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-        print(f"\n{options.json.resolve()}")
+        print(f"\n{write_json(options.json, found)}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def subject(options: Namespace) -> "studies.Subject":
     if len({item.label for item in items}) < 2:
         raise UserError(f"all images are of class {items[0].label}, but other classes take part; give more --labels")
     labels = images.new_tensor([item.label for item in items], dtype=int)
-    return studies.Subject(inputs.model, studies.Images(images, labels, [item.image for item in items], inputs.std))
+    names, std = [item.image for item in items], inputs.preprocessing.std
+    return studies.Subject(inputs.model, studies.Images(images, labels, names, std))
 
 
 def told(options: Namespace) -> str:

@@ -6,7 +6,6 @@ Seconds for the digits, some minutes for four models on ImageNet (the intervals)
 records in RESULTS/<job>/<model>, <job> being ja, influence_pattern or edit/remove_enhance/<method>.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from neuronpath.analysis.table import GROUPS, markdown, table
 from neuronpath.cli.exits import command
 from neuronpath.cli.options import add_input_prefix
 from neuronpath.cli.parsing import Parser
-from neuronpath.files import ROOT
+from neuronpath.files import ROOT, write_json
 
 
 def main() -> None:
@@ -32,9 +31,7 @@ def main() -> None:
     found = table(results, options.models or results.models(), options.measures)
     print(markdown(found))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-        print(f"\n{options.json.resolve()}")
+        print(f"\n{write_json(options.json, found)}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,11 @@ while [[ ${1:-} == --all || ${1:-} == --coverage ]]; do
     esac
     shift
 done
+if ! command -v chromium chromium-browser google-chrome >/dev/null; then
+    warning="test: NO BROWSER: the atlas's tests in one are skipped; install it: apt install chromium"
+    echo "$warning" >&2
+    trap 'echo "$warning" >&2' EXIT # and as the last line
+fi
 ruff check .
 ruff format --check .
 lint-imports --no-logo

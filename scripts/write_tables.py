@@ -10,16 +10,18 @@ import sys
 from pathlib import Path
 
 from neuronpath.cli.exits import command
-from neuronpath.cli.options import add_records, add_weights
+from neuronpath.cli.options import add_output, add_records, add_weights
 from neuronpath.cli.parsing import Parser
 from neuronpath.errors import UserError
 from neuronpath.files import ROOT, replace_file
 from neuronpath.records.schema import METHODS, MOST_UNITS, markdown
 from neuronpath.runs.check import parser_of as check_parser
 from neuronpath.runs.editing import Edit
-from neuronpath.runs.extraction import Baseline, JointAttribution, TopKAttribution
+from neuronpath.runs.extraction import Baseline, HeadAttribution, JointAttribution, TopKAttribution
 from neuronpath.runs.job import parser_of
 from neuronpath.runs.pruning import TopKEdit
+from neuronpath.runs.shrinking import parser_of as shrink_parser
+from neuronpath.runs.top_images import TopImages
 
 
 def tables() -> dict[str, str]:
@@ -28,13 +30,17 @@ def tables() -> dict[str, str]:
     records, weights = Parser(""), Parser("")
     add_records(records, tuple(METHODS), MOST_UNITS)
     add_weights(weights)
+    add_output(top_images := Parser(""), TopImages.prefix, TopImages.files)
     return {
         "joint_attr": extraction.markdown(),
         "topK": parser_of(TopKAttribution("cls"), "").markdown(extraction),
         "baseline": parser_of(Baseline(), "").markdown(extraction),
+        "joint_attr_heads": parser_of(HeadAttribution(), "").markdown(extraction),
         "edit": edit.markdown(extraction),
         "topK edit": parser_of(TopKEdit("cls"), "").markdown(edit),
+        "top_images": top_images.markdown(),
         "check": check_parser("").markdown(extraction),
+        "shrink": shrink_parser("").markdown(extraction),
         "similarity": records.markdown(),
         "pair-sim": weights.markdown(),
         "records": markdown(),

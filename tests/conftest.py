@@ -21,12 +21,16 @@ SLOWEST = ("test_reproduce.py", "test_digits.py", "test_wheel.py", "test_exits.p
 
 #: Of slow tests with many parameters those that are left to --all: others try the same.
 LONG = re.compile(
-    r"test_search.*scores_equal_the_oracle\[.*-[25]-probability"
+    r"test_search.*scores_equal_the_oracle\[.*-([25]|(left|midpoint|gauss-legendre)-3)-probability"
+    r"|test_search.*scores_equal_the_oracle\[.*-(left|right|midpoint|gauss-legendre)-\d-(logit|sigmoid)"
+    r"|test_baselines.*oracle\[(cls|mean)-(gradient_activation|conductance)-(left|midpoint|gauss-legendre)"
+    r"|test_influence.*equal_the_oracle\[mean-[12]-(left|midpoint|gauss-legendre)"
     r"|test_cost.*(beam_costs.*shortlist-mean|count_of_a_beam.*legendre)"
     r"|test_beam.*literal_beam\[(mean-1|.*(logit|sigmoid))"
+    r"|test_heads.*(definitions\[((cls|mean)-(both-1|neurons)|mean-1|one))"
     r"|test_candidates.*(literal_algorithm_1\[config\d-1-|candidates_are_batched\[cls)"
     r"|test_unramped.*literal_algorithm_1.*steps=3"
-    r"|test_adaptive.*rule_that_it_needs\[(cls|mean-1)-options[12]"
+    r"|test_adaptive.*rule_that_it_needs\[((cls|mean-1)-options[12]|mean-options3)"
     r"|test_store.*every_byte_of_the_last_file\[overwrite"
     r"|test_exits.*ends_the_run_in_good_order\[2\]"
     r"|test_digits.*every_script_runs"
@@ -34,8 +38,6 @@ LONG = re.compile(
     r"|test_processes.*more_processes"
     r"|test_shortlists.*all_settings"
     r"|studies/test_methods.*((two_nodes|batches).*beam_16|the_means\[(cls-random|mean-uniform)|oracle\[mean-(conduct|layer_ig))"
-    r"|test_similarity.*from_its_folder\[(paper|name2)"
-    r"|test_editing.*own_folder.*\[mean"
 )
 
 

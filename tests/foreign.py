@@ -3,6 +3,7 @@
 Sizes differ pairwise, so that a swapped axis cannot pass. `ARCHITECTURES`: by name what makes one.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,31 @@ class Foreign:
     def oracle(self) -> Hooked:
         lasts = [self.module.get_submodule(name) for name in self.lasts]
         return Hooked(self.module, lasts, self.tokens, lambda output: getattr(output, "logits", output))
+
+    def oracle_of_heads(self) -> Hooked:
+        """Every attention's last layer called as a module, so that hooks see it; that of MultiheadAttention is not."""
+        module = copy.deepcopy(self.module)
+        found = [m for m in module.modules() if type(m).__name__.endswith("Attention")][: len(self.lasts)]
+        for attention in found:
+            if isinstance(attention, nn.MultiheadAttention):
+                attention.__class__ = Spelled
+        names = ("proj", "o_proj", "out_proj")
+        projections = [next(getattr(m, name) for name in names if hasattr(m, name)) for m in found]
+        heads = next(n for key in ("num_heads", "num_attention_heads") if (n := getattr(found[0], key, 0)))
+        lasts = [module.get_submodule(name) for name in self.lasts]
+        more = {"projections": projections, "num_heads": heads}
+        return Hooked(module, lasts, self.tokens, lambda output: getattr(output, "logits", output), **more)
+
+
+class Spelled(nn.MultiheadAttention):
+    """Attention of (B, T, D) with itself, written out."""
+
+    def forward(self, x, *_, **__):
+        q, k, v = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        size, parts = x.shape[-1] // self.num_heads, []
+        for one, two, three in zip(q.split(size, -1), k.split(size, -1), v.split(size, -1), strict=True):
+            parts.append((one @ two.transpose(1, 2) / size**0.5).softmax(-1) @ three)
+        return self.out_proj(torch.cat(parts, -1)), None
 
 
 def randomise(module: nn.Module, scale: float = 0.35, seed: int = 0) -> nn.Module:

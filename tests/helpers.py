@@ -222,16 +222,16 @@ HOLD = """
 import sys
 from pathlib import Path
 from neuronpath.records.locks import Locks
-locks = Locks(Path(sys.argv[1]), "imgnet_all", [int(x) for x in sys.argv[2:]])
+locks = Locks(Path(sys.argv[1]), sys.argv[2], [int(x) for x in sys.argv[3:]])
 print("held", flush=True)
 sys.stdin.read()
 """
 
 
-def hold(folder: Path, *labels: int) -> subprocess.Popen:
+def hold(folder: Path, *labels: int, prefix: str = "imgnet_all") -> subprocess.Popen:
     """A process that holds the locks of `labels`."""
     folder.mkdir(exist_ok=True)
-    process = start("-c", HOLD, folder, *labels, stdin=subprocess.PIPE)
+    process = start("-c", HOLD, folder, prefix, *labels, stdin=subprocess.PIPE)
     assert process.stdout.readline() == "held\n", process.communicate()
     return process
 
@@ -271,7 +271,7 @@ class Command:
         kind = kind or self.kind
         self.result = run_job(kind, *self.words(*more, kind=kind, **changes), pool=self.pool).expect(code)
         messages = self.result.messages
-        assert len(messages) == (code in (2, 4)), self.result
+        assert len(messages) == (code in (2, 4, 130)), self.result
         assert "usage:" not in self.result.stderr
         return messages[0] if messages else self.result.stdout
 
@@ -357,9 +357,9 @@ def records(out: Path, prefix: str = "imgnet_all") -> dict[str, dict]:
     return {image: json.loads(line) for image, line in record_lines(out, prefix).items()}
 
 
-def settings(out: Path) -> dict:
+def settings(out: Path, prefix: str = "imgnet_all") -> dict:
     """What args.json says that made the records."""
-    return json.loads((out / "imgnet_all.args.json").read_text())["settings"]
+    return json.loads((out / f"{prefix}.args.json").read_text())["settings"]
 
 
 def assert_same_search(found: dict[str, dict], expected: dict[str, dict], tolerance: float = 1e-4) -> None:
@@ -393,6 +393,16 @@ def assert_same_edits(found: dict[str, dict], expected: dict[str, dict], toleran
     for a, b in zip(found.values(), expected.values(), strict=True):
         assert rest(a) == rest(b)
         assert numbers(a) == pytest.approx(numbers(b), rel=0, abs=tolerance)
+
+
+#: What the job of top images leaves behind.
+TOP_FILES = ["top_images.args.json", "top_images.npz"]
+
+
+def top_bytes(out: Path) -> bytes:
+    """Of the file of top images, when nothing else is left."""
+    assert sorted(contents(out)) == TOP_FILES
+    return (out / "top_images.npz").read_bytes()
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

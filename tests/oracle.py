@@ -40,16 +40,17 @@ OBJECTIVES = {
 }
 
 
-def forward(model, image, overwrite=(), factors=None, all_tokens=False, objective="probability", units=()):
+def forward(model, image, overwrite=(), factors=None, all_tokens=False, objective="probability", units=(), gates=None):
     """F of every class (C,) and per layer the neuron-token activations (N, H) of one image (3, S, S).
 
     `overwrite`: activations (N, H) for the neuron tokens, of the first layers or, as a dict, of any layers.
     `factors` (L, H): what the activations that arise are multiplied by, at the neuron tokens or at all.
     `units`: by (layer, unit) the activations (N,) that it is set to, where the rest is as it arises.
+    `gates`: of a layer and what each head writes at the neuron tokens, (heads, N, D), what they write instead.
     `model`: of the package, or a `Hooked` one.
     """
     if isinstance(model, Hooked):
-        return model.forward(image, overwrite, factors, all_tokens, objective, units)
+        return model.forward(image, overwrite, factors, all_tokens, objective, units, gates)
     overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
     s, c = model.state_dict(), model.config
     heads, size = c.num_heads, c.width // c.num_heads
@@ -78,7 +79,13 @@ def forward(model, image, overwrite=(), factors=None, all_tokens=False, objectiv
             part = slice(head * size, (head + 1) * size)
             attention = (q[:, part] @ k[:, part].T / math.sqrt(size)).softmax(-1)
             out.append(attention @ v[:, part])
-        a = z + affine(torch.cat(out, -1), f"{name}.attn.proj")
+        written = affine(torch.cat(out, -1), f"{name}.attn.proj")
+        if gates is not None:
+            columns = s[f"{name}.attn.proj.weight"].split(size, 1)
+            each = torch.stack([o @ w.T for o, w in zip(out, columns, strict=True)])  # (heads, T, D)
+            here = gates(layer, each[:, first:last]).sum(0) + s[f"{name}.attn.proj.bias"]
+            written = torch.cat([written[:first], here, written[last:]])
+        a = z + written
         x = affine(norm(a, f"{name}.norm2"), f"{name}.mlp.fc1")
         h = ACTIVATIONS[c.activation](x)
         hidden.append(h[first:last])
@@ -107,14 +114,15 @@ class Hooked:
     """An untouched module of another library, its neurons told and overwritten by hooks.
 
     `lasts`: of each layer the linear layer that the neurons enter. `tokens`: the neuron tokens' indices. `logits`: of
-    what the module returns.
+    what the module returns. `projections`: of each layer the linear layer that `num_heads` heads enter.
     """
 
-    def __init__(self, module, lasts, tokens, logits=lambda output: output):
+    def __init__(self, module, lasts, tokens, logits=lambda output: output, projections=(), num_heads=0):
         self.module, self.lasts, self.tokens, self.logits = module, lasts, torch.as_tensor(tokens), logits
-        self.config = SimpleNamespace(depth=len(lasts), mlp_dim=lasts[0].in_features)
+        self.projections = projections
+        self.config = SimpleNamespace(depth=len(lasts), mlp_dim=lasts[0].in_features, num_heads=num_heads)
 
-    def forward(self, image, overwrite, factors, all_tokens, objective, units):
+    def forward(self, image, overwrite, factors, all_tokens, objective, units, gates):
         overwrite = overwrite if isinstance(overwrite, dict) else dict(enumerate(overwrite))
         hidden = []
 
@@ -137,7 +145,21 @@ class Hooked:
 
             return hook
 
+        def leave(layer):
+            """Of the last linear layer of attention; what follows it is linear and the same for all heads."""
+
+            def hook(module, given, output):
+                size = module.in_features // self.config.num_heads
+                parts, columns = given[0][0, self.tokens].split(size, -1), module.weight.split(size, 1)
+                each = torch.stack([o @ w.T for o, w in zip(parts, columns, strict=True)])  # (heads, N, D)
+                here = gates(layer, each).sum(0) + (0 if module.bias is None else module.bias)
+                return output.index_copy(1, self.tokens, here[None])
+
+            return hook
+
         hooks = [last.register_forward_pre_hook(enter(layer)) for layer, last in enumerate(self.lasts)]
+        if gates is not None:
+            hooks += [proj.register_forward_hook(leave(layer)) for layer, proj in enumerate(self.projections)]
         try:
             logits = self.logits(self.module(image[None]))
         finally:
@@ -202,8 +224,9 @@ def ramp(hidden, path, alpha):
     return clamped
 
 
-def jas(model, image, target, path, *, rule, m, objective="probability") -> float:
-    hidden = [h.detach() for h in forward(model, image)[1]]
+def jas(model, image, target, path, *, rule, m, objective="probability", hidden=None) -> float:
+    """`hidden`: of a plain forward of the image, where it is known."""
+    hidden = hidden or [h.detach() for h in forward(model, image)[1]]
     N = len(hidden[0])
     S, G = torch.zeros(N).double(), torch.zeros(N).double()
     for h, neurons in zip(hidden, path, strict=False):
@@ -212,8 +235,7 @@ def jas(model, image, target, path, *, rule, m, objective="probability") -> floa
     for alpha, weight in nodes_and_weights(rule, m):
         clamped = ramp(hidden, path, alpha)
         F = forward(model, image, clamped, objective=objective)[0][target]
-        for h, neurons in zip(clamped, path, strict=True):
-            (gradient,) = torch.autograd.grad(F, h, retain_graph=True)
+        for gradient, neurons in zip(torch.autograd.grad(F, clamped), path, strict=True):
             for n in neurons:
                 G += weight * gradient[:, n]
     return (S * G).sum().item() / N
@@ -231,7 +253,7 @@ def layer_scores(model, image, target, path, *, rule, m, objective="probability"
     for alpha, weight in nodes_and_weights(rule, m):
         clamped = [*ramp(hidden, path, alpha), (alpha * hidden[layer]).requires_grad_()]
         F = forward(model, image, clamped, objective=objective)[0][target]
-        *earlier, current = [torch.autograd.grad(F, h, retain_graph=True)[0] for h in clamped]
+        *earlier, current = torch.autograd.grad(F, clamped)
         for gradient, neurons in zip(earlier, path, strict=True):
             for n in neurons:
                 G += weight * gradient[:, n]
@@ -255,8 +277,9 @@ def search(model, image, target, *, rule, m, K, objective="probability"):
 
 def exact_scores(model, image, target, path, *, rule, m, objective="probability") -> list[float]:
     """Of each neuron j of the layer after `path`: the score of both, j alone of its layer ramped with the path."""
-    N, H = forward(model, image)[1][0].shape
-    return [N * jas(model, image, target, [*path, [j]], rule=rule, m=m, objective=objective) for j in range(H)]
+    hidden = [h.detach() for h in forward(model, image)[1]]
+    (N, H), defined = hidden[0].shape, {"rule": rule, "m": m, "objective": objective, "hidden": hidden}
+    return [N * jas(model, image, target, [*path, [j]], **defined) for j in range(H)]
 
 
 def exact_search(model, image, target, *, rule, m, K, objective="probability"):
@@ -301,10 +324,11 @@ def beam_search(model, image, target, width, scores_of, *, rule, m, objective="p
 def influence(model, image, target, rule, m, objective="probability"):
     """Per layer Σ_k ω_k mean_t ∂F/∂h_j[t], (H,), by overwriting one layer at a time with its own activations."""
     influences = []
+    nodes = [(alpha, weight, forward(model, alpha * image)[1]) for alpha, weight in nodes_and_weights(rule, m)]
     for layer in range(model.config.depth):
         total = 0
-        for alpha, weight in nodes_and_weights(rule, m):
-            h = forward(model, alpha * image)[1][layer].detach().requires_grad_()
+        for alpha, weight, hidden in nodes:
+            h = hidden[layer].detach().requires_grad_()
             F = forward(model, alpha * image, {layer: h}, objective=objective)[0][target]
             total = total + weight * torch.autograd.grad(F, h)[0].mean(0)
         influences.append(total)
@@ -313,9 +337,9 @@ def influence(model, image, target, rule, m, objective="probability"):
 
 def gradient_activation(model, image, target, objective="probability") -> list[list[float]]:
     """Per layer the H scores Σ_t h̄_j[t]·∂F/∂h_j[t]."""
-    scores = []
+    scores, hidden = [], forward(model, image)[1]
     for layer in range(model.config.depth):
-        h = forward(model, image)[1][layer].detach().requires_grad_()
+        h = hidden[layer].detach().requires_grad_()
         F = forward(model, image, {layer: h}, objective=objective)[0][target]
         (gradient,) = torch.autograd.grad(F, h)
         N, H = h.shape
@@ -325,12 +349,11 @@ def gradient_activation(model, image, target, objective="probability") -> list[l
 
 def conductance(model, image, target, m, objective="probability") -> list[list[float]]:
     """Per layer the H scores Σ_t Σ_k ∂F/∂h_j[t](α_k·x)·(h_j[t](α_k·x) - h_j[t](α_{k-1}·x)), α_k = k/m."""
-    scores = []
+    scores, hidden = [], [forward(model, k / m * image)[1] for k in range(m + 1)]
     for layer in range(model.config.depth):
         total = [0.0] * model.config.mlp_dim
         for k in range(1, m + 1):
-            before = forward(model, (k - 1) / m * image)[1][layer]
-            h = forward(model, k / m * image)[1][layer].detach().requires_grad_()
+            before, h = hidden[k - 1][layer], hidden[k][layer].detach().requires_grad_()
             F = forward(model, k / m * image, {layer: h}, objective=objective)[0][target]
             (gradient,) = torch.autograd.grad(F, h)
             for t in range(len(h)):
@@ -343,8 +366,7 @@ def conductance(model, image, target, m, objective="probability") -> list[list[f
 def layer_ig(model, image, target, rule, m, objective="probability") -> list[list[float]]:
     """Per layer the H scores Σ_t h̄_j[t]·Σ_k ω_k ∂F/∂h_j[t] with this layer alone at α_k·h̄."""
     scores = []
-    for layer in range(model.config.depth):
-        full = forward(model, image)[1][layer]
+    for layer, full in enumerate(forward(model, image)[1]):
         total = [0.0] * model.config.mlp_dim
         for alpha, weight in nodes_and_weights(rule, m):
             h = (alpha * full).detach().requires_grad_()

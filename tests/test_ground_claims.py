@@ -202,30 +202,35 @@ class TestFiles:
 
 PUBLIC = {
     "": "Ablation BaselinePath Beam Conductance Exhaustive GradientActivation HeadError InfluencePath Layer "
-    "LayerIG NeuronPath NonFiniteError Preprocessing Quadrature RandomUnits Setting Shortlist UserError "
-    "VisionTransformer activation_path adapt baseline_path edit enhance find_path find_path_auto gain "
-    "influence_path load load_images mean_activations remove resample retain score_path",
-    ".records": "Args BASELINES EDITED KEYS METHODS OPERATIONS PAPER Store args_file check_record keys_of label_file "
-    "label_files read_label read_results",
+    "LayerIG NeuronPath NonFiniteError Preprocessing Quadrature RandomUnits Setting Shortlist SiteEdit "
+    "UnitPath UserError VisionTransformer activation_path adapt baseline_path edit enhance find_head_path "
+    "find_path find_path_auto gain influence_path load load_images mean_activations remove resample "
+    "retain score_head_path score_path shrink unit_maps",
+    ".records": "Args BASELINES EDITED KEYS METHODS OPERATIONS PAPER Store TopImages UnitMaps args_file check_record "
+    "keys_of label_file label_files read_label read_results read_top_images read_unit_maps",
+    ".atlas": "Built Sources build_atlas open_sources",
     ".cli": "Parser Report Share command share",
     ".data": "Batch ImageSet NOISE batches class_names find_label load_images open_chosen open_dataset "
     "preprocessing write_images",
     ".models": "Block CONFIGS Config HeadError VisionTransformer accuracy adapt device load save set_precision "
-    "sha256 train",
+    "sha256 shrink train",
     ".attribution": "Ablation BaselinePath Beam Conductance Exhaustive GradientActivation InfluencePath Layer LayerIG "
-    "NeuronPath Quadrature RandomUnits Setting Shortlist activation_path baseline_path default_rows edit "
-    "enhance find_path find_path_auto gain influence_path mean_activations remove resample retain "
-    "score_path",
-    ".runs": "Baseline Edit InfluencePattern Inputs Job JointAttribution Plan Run TopKAttribution TopKEdit main "
-    "open_inputs open_model",
+    "NeuronPath PatchGrid Quadrature RandomUnits Setting Shortlist SiteEdit UnitPath UnitSums "
+    "activation_path baseline_path default_rows edit enhance find_head_path find_path find_path_auto gain "
+    "influence_path magnitude mean_activations most_important patch_grid path_frequency random_importance "
+    "remove resample retain score_head_path score_path unit_maps unit_sums written",
+    ".runs": "Baseline Edit HeadAttribution InfluencePattern Inputs Job JointAttribution Plan Run TopImages "
+    "TopKAttribution TopKEdit main open_inputs open_model",
     ".analysis": "Classes Curve Edited Estimate GROUPS Results check_confusion cosines estimate export_classes "
-    "frequencies mantel markdown method_tables neighbours of_training open_classes over_trainings overlap "
-    "read_classes read_curves resolve soft_confusion spearman stability table validity write",
+    "frequencies mantel markdown method_tables neighbours of_smaller_models of_training open_classes "
+    "over_trainings overlap read_classes read_curves resolve shrink_tables soft_confusion spearman "
+    "stability table validity write",
     ".figures": "accuracy_deviation class_scores plot_classes plot_curves plot_methods plot_paths plot_runs "
-    "plot_similarity plot_study probability_deviation save save_pages score_distributions",
-    ".studies": "CountFlops Images METHODS METHOD_NAMES PARTS Subject adapted_table block_flops compare "
-    "compare_methods engine_flops influences_table library_versions markdown rules_table run "
-    "searches_table shortlist_errors shortlist_tables sizes_table support_page verdicts",
+    "plot_shrink plot_similarity plot_study probability_deviation save save_pages score_distributions",
+    ".studies": "CountFlops Images METHODS METHOD_NAMES PARTS Ranked Subject adapted_table block_flops compare "
+    "compare_methods engine_flops flops_of_smaller heads_table influences_table library_versions markdown "
+    "measure_smaller rank_units rules_table run searches_table shortlist_errors shortlist_tables "
+    "sizes_table support_page times_of_smaller verdicts",
 }
 
 

@@ -5,6 +5,7 @@ from .export import export_classes as export_classes
 from .methods import method_tables as method_tables, of_training as of_training, over_trainings as over_trainings
 from .metrics import Edited as Edited, Estimate as Estimate, estimate as estimate
 from .results import Results as Results
+from .shrinking import of_smaller_models as of_smaller_models, shrink_tables as shrink_tables
 from .similarity import (
     cosines as cosines,
     frequencies as frequencies,

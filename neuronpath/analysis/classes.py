@@ -104,7 +104,7 @@ def resolve(options: Namespace) -> dict:
     if file.exists():
         args = Args.read(file)
         settings, recorded, options.class_names = args.settings, args.options, args.class_names
-        size = settings.get("model_mlp_dim")
+        size = settings.get("units_per_layer", settings.get("model_mlp_dim"))
         if type(size) is not int or not 0 < size <= MOST_UNITS:
             raise UserError(f"{file}: model_mlp_dim is not the number of units of a layer; were these made by path/*?")
     if settings.get("dataset", "imagenet1k") not in DATASETS:
@@ -113,13 +113,13 @@ def resolve(options: Namespace) -> dict:
     options.dataset = options.dataset or settings.get("dataset", "imagenet1k")
     options.path_typed = options.dataset_path is not None
     if not options.path_typed:
-        inside = _below_root(recorded.get("dataset_path")) if same else None
+        inside = below_root(recorded.get("dataset_path")) if same else None
         options.dataset_path = inside or default_dataset_path(options.dataset)
     check_dataset(options, opened=False)
     return settings
 
 
-def _below_root(path: object) -> Path | None:
+def below_root(path: object) -> Path | None:
     """`path` where it is a folder below the project's root."""
     try:
         found = (ROOT / path).resolve() if isinstance(path, str) else None
@@ -137,7 +137,7 @@ def open_classes(
     """
     names = _names(options, any(isinstance(x, str) for x in wanted or ()))
     labels = None if wanted is None else [x if isinstance(x, int) else find_label(x, names) for x in wanted]
-    size = options.mlp_dim or settings.get("model_mlp_dim")
+    size = options.mlp_dim or settings.get("units_per_layer") or settings.get("model_mlp_dim")
     classes = read_classes(options.results, options.input_prefix, options.method, size, labels)
     by_label = dict(enumerate(names))
     strange = max(classes.labels, default=0)

@@ -12,6 +12,7 @@ from ..files import ROOT
 from ..records.schema import EDITED
 from .curves import log_area
 from .metrics import Edited, Estimate, accuracy_difference, difference, estimate
+from .seeds import is_clear, spread
 from .validity import overlap, spearman
 
 #: By its key in the JSON the name of each method.
@@ -20,7 +21,7 @@ NAMES = {
     "shortlist": "Neuron Path, shortlist",
     "beam_4": "Neuron Path, beam 4",
     "beam_16": "Neuron Path, beam 16",
-    **{key: method.name for key, method in EDITED.items() if key != "ja"},
+    **{key: method.name for key, method in EDITED.items() if key != "ja" and not method.job.startswith("heads/")},
 }
 FIRST = "layer"  # what the others are compared with
 
@@ -133,30 +134,17 @@ def over_trainings(trainings: Sequence[dict]) -> dict:
     for method in dict.fromkeys(method for found in trainings for method in found):
         entries = [found[method] for found in trainings if method in found]
         keys = [key for key in entries[0] if not key.startswith("curve_")]
-        result[method] = {key: _spread([entry[key] for entry in entries]) for key in keys}
+        result[method] = {key: _agreed([entry[key] for entry in entries]) for key in keys}
     return result
 
 
-def _spread(entries: Sequence[dict | float | None]) -> dict | None:
+def _agreed(entries: Sequence[dict | float | None]) -> dict | None:
     known = [entry for entry in entries if entry is not None]
     if not known:
         return None
-    values = np.array([entry["value"] if isinstance(entry, dict) else entry for entry in known])
-    found = {
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "min": float(values.min()),
-        "max": float(values.max()),
-        "of": len(values),
-    }
-    clear = [np.sign(entry["value"]) for entry in known if isinstance(entry, dict) and _clear(entry)]
-    return found | {"larger": clear.count(1), "smaller": clear.count(-1)}
-
-
-def _clear(entry: dict) -> bool:
-    if entry["p"] is not None:
-        return entry["p"] < 0.05
-    return entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0)
+    values = [entry["value"] if isinstance(entry, dict) else entry for entry in known]
+    clear = [np.sign(entry["value"]) for entry in known if isinstance(entry, dict) and is_clear(entry)]
+    return {**spread(values), "of": len(values), "larger": clear.count(1), "smaller": clear.count(-1)}
 
 
 def read_study(file: Path) -> dict[str, dict]:

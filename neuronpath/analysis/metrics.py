@@ -1,7 +1,7 @@
 """What edits do to a model: probability and accuracy deviations with their intervals (docs/method.md §5)."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,6 +79,36 @@ def estimate(labels: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], 
     return Estimate(value, float(interval.low), float(interval.high), len(labels))
 
 
+def class_means(values: dict[int, np.ndarray]) -> dict[int, Estimate]:
+    """Of each class the mean of its `values` (n,), with the interval that `estimate` would find for it alone.
+
+    Classes of one size are resampled together; those without images are left out.
+    """
+    from scipy.stats import bootstrap  # takes half a second, which --help need not wait for
+
+    found = {}
+    for n in sorted({len(x) for x in values.values()} - {0}):
+        of_size = [label for label, x in values.items() if len(x) == n]
+        rows = np.array([values[label] for label in of_size], float)  # (classes, n)
+        bounds: list[tuple[float | None, float | None]] = [(None, None)] * len(rows)
+        if n > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # SciPy's, where all resamples agree
+                interval = bootstrap(
+                    (rows,),
+                    lambda x, axis: x.mean(axis),
+                    n_resamples=RESAMPLES,
+                    batch=max(1, 2**22 // rows.size),
+                    axis=-1,
+                    method="percentile",
+                    rng=np.random.default_rng(0),
+                ).confidence_interval
+            bounds = [*zip(interval.low.tolist(), interval.high.tolist(), strict=True)]
+        for label, value, (low, high) in zip(of_size, rows.mean(-1).tolist(), bounds, strict=True):
+            found[label] = Estimate(value, low, high, n)
+    return dict(sorted(found.items()))
+
+
 def mean_of_classes(values: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The statistic "mean over the classes of the mean over a class's images" of `values` (n,)."""
     classes, counts = np.unique(labels, return_counts=True)
@@ -100,16 +130,15 @@ class Edited:
     @classmethod
     def of(cls, records: dict[int, list[dict]], operation: str) -> "Edited":
         """From the records of edit.py by label. KeyError where they lack `operation`, ValueError for no numbers."""
-        rows = [(label, i, r) for label, found in records.items() for i, r in enumerate(found)]
+        rows = [(label, r) for label, found in records.items() for r in found]
         values = [
             (r["original"], r[operation], r["original_label"] == label, _share_right(r, operation, label))
-            for label, _, r in rows
+            for label, r in rows
         ]
         columns = np.array(values, float).reshape(-1, 4)
         if not np.isfinite(columns).all():
             raise ValueError("not finite")
-        images = [r.get("image", f"{label}/{i}") for label, i, r in rows]
-        return cls(images, np.array([label for label, *_ in rows]), *columns.T)
+        return cls(image_names(records), np.array([label for label, *_ in rows]), *columns.T)
 
     def usable(self) -> np.ndarray:
         """(n,) whether a ratio of probabilities exists."""
@@ -143,6 +172,11 @@ def _share_right(record: dict, operation: str, label: int) -> float:
     key = f"{operation}_label"
     draws = [draw for draw in record.get("draws", []) if key in draw] or [record]
     return sum(draw[key] == label for draw in draws) / len(draws)
+
+
+def image_names(records: Mapping[int, Sequence[dict]]) -> list[str]:
+    """Of records by label the images' names; in the authors' they have none: label and place stand for it."""
+    return [str(r.get("image", f"{label}/{i}")) for label, found in records.items() for i, r in enumerate(found)]
 
 
 def difference(one: Edited, other: Edited, what: str) -> Estimate:

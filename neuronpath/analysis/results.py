@@ -1,6 +1,6 @@
 """The records of result folders, by job and model: where every table and figure gets its numbers from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,19 +10,22 @@ from ..attribution.matching import Match, match_words
 from ..attribution.objectives import Objective, objective_of
 from ..errors import UserError, one_line
 from ..records.args import Args, args_file, objective_name
-from ..records.reading import label_files, read_results
-from ..records.schema import BASELINES, EDITED, METHODS
-from .metrics import Edited, Missing
+from ..records.reading import label_files, read_label
+from ..records.schema import EDITED, METHODS, OPTIONAL
+from .metrics import Edited, Missing, image_names
 
 EDITS = "edit/remove_enhance"  # the job that the table's edits are of
 UNMATCHED = "not recorded, drawn by the rank of activations alone"  # by older versions
 
 
 class Results:
-    """The records below `root`, <job>/<model>/`prefix`-<label>.rlt.jsonl, read once each."""
+    """The records below `root`, <job>/<model>/`prefix`-<label>.rlt.jsonl, read once each.
 
-    def __init__(self, root: Path, prefix: str):
-        self.root, self.prefix = root, prefix
+    `reduced`: what of a record is kept, where not all of it.
+    """
+
+    def __init__(self, root: Path, prefix: str, reduced: Callable[[dict], dict] | None = None):
+        self.root, self.prefix, self.reduced = root, prefix, reduced
         self._read: dict[str, dict[int, list[dict]]] = {}
 
     @property
@@ -41,15 +44,15 @@ class Results:
     def shown(self, methods: Iterable[str], models: Iterable[str], edits: bool = False) -> list[str]:
         """Of `methods`, keys of EDITED, those for tables and figures of scores, or of edits.
 
-        The baselines that the paper does not have are left out where none of `models` has their records.
+        What the paper does not have is left out where none of `models` has its records.
         """
-        models, optional = [*models], {*BASELINES.values()}
+        models = [*models]
 
         def there(method: str) -> bool:
-            job = f"{EDITS}/{method}" if edits else METHODS[method].job
+            job = f"{EDITS}/{method}" if edits else EDITED[method].job
             return any(label_files(self.root / job / model, self.prefix) for model in models)
 
-        return [method for method in methods if method not in optional or there(method)]
+        return [method for method in methods if method not in OPTIONAL or there(method)]
 
     def records(self, job: str, model: str) -> dict[int, list[dict]]:
         """By label. Missing where there are none."""
@@ -57,9 +60,12 @@ class Results:
         if name not in self._read:
             if not label_files(self.root / name, self.prefix):
                 raise Missing
-            self._read[name] = {
-                label: found for label, found in read_results(self.root / name, self.prefix).items() if found
+            read = {
+                label: [*map(self.reduced, found)] if self.reduced else found
+                for label, file in label_files(self.root / name, self.prefix).items()
+                if (found := read_label(file))
             }
+            self._read[name] = read
         return self._read[name]
 
     def args(self, model: str) -> dict[str, Args]:
@@ -86,9 +92,9 @@ def objective_found(settings: dict, where: Path) -> Objective:
         raise UserError(f"{where}: settings of records of another kind ({e}); give records of this project") from e
 
 
-def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray]:
-    """By label the Joint Attribution Scores of its images. Missing where there are none."""
-    job, key = METHODS[method].job, METHODS[method].score
+def scores_of(results: Results, model: str, method: str, drop: bool = False) -> dict[int, np.ndarray]:
+    """By label the Joint Attribution Scores of its images, or the drops F(1) - F(0). Missing where there are none."""
+    job, key = METHODS[method].job, METHODS[method].drop if drop else METHODS[method].score
     records = results.records(job, model)
     try:
         scores = {label: np.array([record[key] for record in found], float) for label, found in records.items()}
@@ -103,10 +109,9 @@ def scores_of(results: Results, model: str, method: str) -> dict[int, np.ndarray
 def scored_of(results: Results, model: str, method: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Of all its images names, labels (n,) and Joint Attribution Scores (n,). Missing where there are none."""
     records, scores = results.records(METHODS[method].job, model), scores_of(results, model, method)
-    images = [str(r.get("image", f"{label}/{i}")) for label, found in records.items() for i, r in enumerate(found)]
-    if not images:
+    if not scores:
         raise Missing
-    return images, np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
+    return image_names(records), np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
 
 
 def matches_of(results: Results, models: Iterable[str]) -> dict[str, dict[str, float] | None]:

@@ -1,8 +1,9 @@
 """What several trainings of the same models agree on: means and spreads of the table's entries (docs/method.md §5)."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,30 +65,31 @@ def over_seeds(tables: Sequence[dict]) -> dict:
         for method, row in methods.items():
             for model in row:
                 entries = [found["measures"][key][method][model] for found in tables]
-                measures.setdefault(key, {}).setdefault(method, {})[model] = _spread(entries, MEASURES[key].claim)
+                measures.setdefault(key, {}).setdefault(method, {})[model] = _agreed(entries, MEASURES[key].claim)
     return {"seeds": len(tables), "control": _control([found["control"] for found in tables]), "measures": measures}
 
 
-def _spread(entries: Sequence[dict], claim: int) -> dict:
+def _agreed(entries: Sequence[dict], claim: int) -> dict:
     known = [entry for entry in entries if entry["value"] is not None]
-    values = np.array([entry["value"] for entry in known])
     if not known:
         return {"seeds": 0, "mean": None}
-    found = {
-        "seeds": len(known),
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(known) > 1 else None,
-        "min": float(values.min()),
-        "max": float(values.max()),
-    }
+    found: dict = {"seeds": len(known), **spread([entry["value"] for entry in known])}
     if claim:
         holding = [entry for entry in known if claim * entry["value"] > 0]
-        found |= {"holds": len(holding), "clear": sum(map(_is_clear, holding))}
+        found |= {"holds": len(holding), "clear": sum(map(is_clear, holding))}
     return found
 
 
-def _is_clear(entry: dict) -> bool:
-    if "p" in entry:
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Of one or more trainings' values `mean`, `sd` (None of a single one), `min` and `max`."""
+    found = np.array(values)
+    sd = float(found.std(ddof=1)) if len(found) > 1 else None
+    return {"mean": float(found.mean()), "sd": sd, "min": float(found.min()), "max": float(found.max())}
+
+
+def is_clear(entry: Mapping[str, Any]) -> bool:
+    """Whether a difference is beyond the images' chance: the exact test's p < 0.05, or a 95 % interval without 0."""
+    if entry.get("p") is not None:
         return entry["p"] < 0.05
     return entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0)
 

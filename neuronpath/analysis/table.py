@@ -40,11 +40,17 @@ class Measure:
     @property
     def of_scores(self) -> bool:
         """Whether it is of the records of searches, not of edits."""
-        return self.of in (_score, _paired_score)
+        return self.of in (score, drop, _paired_score)
 
 
-def _score(results: Results, model: str, method: str) -> Estimate:
-    scores = scores_of(results, model, method)
+def drop(results: Results, model: str, method: str) -> Estimate:
+    """The mean F(1) - F(0) of the clamped path. Missing where there are no records."""
+    return score(results, model, method, drops=True)
+
+
+def score(results: Results, model: str, method: str, drops: bool = False) -> Estimate:
+    """The mean Joint Attribution Score. Missing where there are no records."""
+    scores = scores_of(results, model, method, drops)
     if not scores:
         raise Missing
     labels, values = np.repeat([*scores], [*map(len, scores.values())]), np.concatenate([*scores.values()])
@@ -55,9 +61,8 @@ def _deviation(results: Results, model: str, method: str, operation: str, what: 
     return getattr(edited_of(results, model, method, operation), what)()
 
 
-def _paired(results: Results, model: str, method: str, operation: str, what: str) -> Estimate:
-    path, other = (edited_of(results, model, name, operation) for name in ("ja", method))
-    return difference(path, other, what)
+def _paired(results: Results, model: str, method: str, operation: str, compare: Callable[..., Estimate]) -> Estimate:
+    return compare(*(edited_of(results, model, name, operation) for name in ("ja", method)))
 
 
 def _paired_score(results: Results, model: str, method: str) -> Estimate:
@@ -67,16 +72,18 @@ def _paired_score(results: Results, model: str, method: str) -> Estimate:
     return estimate(labels[i], lambda k: values[k].mean(-1))
 
 
-def _paired_accuracy(results: Results, model: str, method: str, operation: str) -> Estimate:
-    path, other = (edited_of(results, model, name, operation) for name in ("ja", method))
-    return accuracy_difference(path, other)
-
-
 def _measures() -> dict[str, Measure]:
     measures = {
         "joint_attribution_score": Measure(
-            "Joint Attribution Score", "score", 4, [*METHODS], _score, paper="joint_attribution_score"
-        )
+            "Joint Attribution Score", "score", 4, [*METHODS], score, paper="joint_attribution_score"
+        ),
+        "drop": Measure(
+            "F(1) - F(0) of the clamped path",
+            "score",
+            4,
+            [key for key, method in METHODS.items() if method.drop],
+            drop,
+        ),
     }
     operations = {key: (operation.noun.lower(), operation.noun) for key, operation in OPERATIONS.items()}
     for operation, (key, name) in operations.items():
@@ -89,14 +96,17 @@ def _measures() -> dict[str, Measure]:
             title = f"{name} Probability Deviation, {words}"
             measures[f"{key}_probability_deviation_{what}"] = Measure(title, "probability", 4, [*EDITED], entry)
     others = [method for method in EDITED if method != "ja"]
-    title, scored = "Joint Attribution Score, Neuron Path's mean minus that of", [m for m in others if m in METHODS]
+    title, scored = (
+        "Joint Attribution Score, Neuron Path's mean minus that of",
+        [key for key, method in METHODS.items() if key != "ja" and method.units == "neurons"],
+    )
     measures["paired_joint_attribution_score"] = Measure(title, "paired", 4, scored, _paired_score, True, claim=1)
     for operation, (key, name) in operations.items():
         claim = 1 if OPERATIONS[operation].factor > 1 else -1
-        entry = partial(_paired, operation=operation, what="after")
+        entry = partial(_paired, operation=operation, compare=partial(difference, what="after"))
         title = f"{name}, Neuron Path's mean probability minus that of"
         measures[f"{key}_paired_probability"] = Measure(title, "paired", 4, others, entry, True, claim=claim)
-        entry = partial(_paired_accuracy, operation=operation)
+        entry = partial(_paired, operation=operation, compare=accuracy_difference)
         title = f"{name}, Neuron Path's accuracy minus that of, points"
         measures[f"{key}_paired_accuracy"] = Measure(title, "paired", 2, others, entry, True, claim=claim)
     return measures

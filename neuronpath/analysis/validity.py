@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import in_markdown
 from ..records.schema import METHODS
-from .metrics import Edited, Estimate, Missing, estimate
+from .metrics import Edited, Estimate, Missing, estimate, image_names
 from .results import EDITS, Results, edited_of, scored_of
 
 
@@ -77,12 +77,9 @@ def _validity_of(results: Results, model: str, method: str) -> Estimate | None:
 
 
 def _paths(records: Mapping[int, Sequence[dict]], key: str) -> dict[str, object]:
-    """By image, which has no name in the authors' records."""
-    return {
-        str(record.get("image", f"{label}/{i}")): record.get(key)
-        for label, found in records.items()
-        for i, record in enumerate(found)
-    }
+    """By image."""
+    values = (record.get(key) for found in records.values() for record in found)
+    return dict(zip(image_names(records), values, strict=True))
 
 
 def markdown(found: Mapping[str, Mapping[str, Estimate | None]]) -> str:

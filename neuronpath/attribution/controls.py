@@ -13,51 +13,60 @@ from ..errors import NonFiniteError
 from ..models.staged import StagedModel
 from .forward import plain_forward
 from .matching import WITHIN
+from .sites import NEURONS, Units
 
 DRAWS = 5  # of the matched control
 SIGMA = 0.05  # of the noise, in units of the range from black to white
 
 
-def unit_weights(model: StagedModel, images: Tensor) -> Tensor:
-    """Of every unit |h̄|·‖column of fc2.weight‖, (B, L, H): how much it writes to the residual stream.
+def unit_weights(model: StagedModel, images: Tensor, units: Units = NEURONS) -> list[Tensor]:
+    """How much every unit writes to the residual stream, (B, units) per site: of a neuron |h̄|·‖column of fc2.weight‖.
 
-    |h̄| is the size of the sum over the neuron tokens. Costs one forward of `images` (B, 3, height, width).
+    |h̄| is the size of the sum over the neuron tokens; of a head the norm of its sum. Costs one forward of `images`
+    (B, 3, height, width).
     """
-    hidden = torch.stack([h.sum(1).abs() for h in plain_forward(model, images).hidden], 1)  # (B, L, H)
-    return hidden * torch.stack([block.fc2.weight.norm(dim=0) for block in model.blocks])
+    plain = plain_forward(model, images, units)
+    return [site.written_sizes(values) for site, values in zip(plain.sites, plain.values, strict=True)]
 
 
 def matched_draws(
-    model: StagedModel, images: Tensor, paths: list[list[list[int]]], names: Sequence[str], *, seed: int, rows: int
+    model: StagedModel,
+    images: Tensor,
+    paths: list[list[list[int]]],
+    names: Sequence[str],
+    *,
+    seed: int,
+    rows: int,
+    units: Units = NEURONS,
 ) -> tuple[list[Tensor], list[list[list[float]]]]:
     """The matched control of `paths` (B, L, K) of `images` (B, 3, height, width) called `names`.
 
     DRAWS paths (B, L, K), and each image's `weight_ratios`. `model` should be in float64, or what is drawn depends on
     the batch size; at most `rows` rows at once. NonFiniteError for activations that are not finite.
     """
-    parts = images.to(model.device, model.dtype).split(rows)
-    weights = torch.cat([unit_weights(model, part) for part in parts]).cpu()  # (B, L, H)
-    if len(bad := (~weights.isfinite()).flatten(1).any(1).nonzero()):
+    parts = [unit_weights(model, part, units) for part in images.to(model.device, model.dtype).split(rows)]
+    weights = [torch.cat(of_site).cpu() for of_site in zip(*parts, strict=True)]  # (B, units) per site
+    if len(bad := (~torch.cat(weights, 1).isfinite()).any(1).nonzero()):
         raise NonFiniteError(int(bad[0].item()), "activations")
     drawn, ratios = [], []
-    for own, path, name in zip(weights, paths, names, strict=True):
+    for own, path, name in zip(zip(*weights, strict=True), paths, names, strict=True):
         drawn.append(matched_paths(own, path, name, seed))
         ratios.append(weight_ratios(own, path, drawn[-1]))
     return list(torch.tensor(drawn).unbind(1)), ratios
 
 
-def matched_paths(weights: Tensor, path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
+def matched_paths(weights: Sequence[Tensor], path: list[list[int]], image: str, seed: int) -> list[list[list[int]]]:
     """DRAWS paths of units that weigh about as much as `path`'s: the matched control.
 
-    For each neuron of `path` (L lists of K) one of the units whose `weights` (L, H), not negative, are within ±10 % of
-    its own, uniformly, where there are any, else the nearest above or the nearest below; never one of `path`, and none
+    For each unit of `path` (L lists of K) one of those whose `weights`, (H,) per layer, not negative, are within
+    ±10 % of its own, uniformly, where there are any, else the nearest above or below; never one of `path`, and none
     twice in a draw. Each layer has a generator of its own, seeded by `seed`, `image` and the layer, so that nothing
     depends on batches.
     """
     layers = []
-    for layer, (values, neurons) in enumerate(zip(weights.numpy(), path, strict=True)):
+    for layer, (values, neurons) in enumerate(zip(weights, path, strict=True)):
         generator = random.Random(f"{seed}/{layer}/".encode() + os.fsencode(image))
-        layers.append([_matched(values, neurons, generator) for _ in range(DRAWS)])
+        layers.append([_matched(values.numpy(), neurons, generator) for _ in range(DRAWS)])
     return [list(draw) for draw in zip(*layers, strict=True)]
 
 
@@ -80,13 +89,14 @@ def _alike(weights: np.ndarray, own: float, free: np.ndarray) -> list[int]:
     return nearest + ([int(np.where(below, weights, -np.inf).argmax())] if below.any() else [])
 
 
-def weight_ratios(weights: Tensor, path: list[list[int]], draws: list[list[list[int]]]) -> list[list[float]]:
+def weight_ratios(weights: Sequence[Tensor], path: list[list[int]], draws: list[list[list[int]]]) -> list[list[float]]:
     """Per layer and draw the mean over `path`'s neurons of the weight of what was drawn for each over its own.
 
-    `weights` (L, H). A neuron that weighs 0 is left out; a layer of which all do has no ratio, [].
+    `weights` (H,) per layer. A unit that weighs 0 is left out; a layer of which all do has no ratio, [].
     """
     found = []
-    for layer, (values, neurons) in enumerate(zip(weights.tolist(), path, strict=True)):
+    for layer, (tensor, neurons) in enumerate(zip(weights, path, strict=True)):
+        values = tensor.tolist()
         of_draws = [
             [values[j] / values[n] for n, j in zip(neurons, draw[layer], strict=True) if values[n] > 0]
             for draw in draws

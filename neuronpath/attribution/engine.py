@@ -3,23 +3,24 @@
 Scoring overwrites the neuron tokens' activations in the layers of the path (docs/method.md §2, §9), so what these
 layers write to the residual stream is the unperturbed fc2(h̄) plus a rank-K update, (α-1)·w̄_n times column n of
 fc2.weight. Going on from layer l to l+1 changes nothing before l: every node keeps the stream of the current layer, and
-only the layers behind it, the *tail*, are run again.
+only the layers behind it, the *tail*, are run again. The same holds where the units are attention's heads: a layer here
+is a `Site` of the path, which says what is read, ramped and written (`sites`).
 
 A *row* is one (image, node) pair; rows lie image by image, R = B·k for the k nodes of a ramp. There are three kinds of
 `Ramp`, which differ in how they come by the gradient of the path's own neurons:
 
-- `ForwardRamp` (N = 1) carries the forward-mode tangent of the kept stream along "1 at each path neuron", so that the
-  backward pass of a search ends at the current layer.
+- `ForwardRamp` (one w̄ for all neuron tokens: N = 1, or heads alone) carries the forward-mode tangent of the kept
+  stream along "1 at each path neuron", so that the backward pass of a search ends at the current layer.
 - `ReverseRamp` (any N) goes back through the kept graph of the path's layers: the gradient per neuron token.
-- `PlainRamp` is the node α = 1, whose state is the plain forward's in every layer, for every candidate (`unramped`).
+- `PlainRamp` is the node α = 1, whose state is the plain forward's in every layer, for every candidate (`unramped`);
+  for neurons alone, elsewhere α = 1 is ramped like the others.
 """
 
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -27,66 +28,11 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..models.staged import StagedModel
-from .forward import Plain, gather_neurons, neuron_rows, open_block, plain_forward, resolve_targets, write
-from .objectives import PROBABILITY, Objective
-from .quadrature import Quadrature
+from .forward import gather_neurons, neuron_rows, weigh, write
+from .problem import Problem, carries_tangents
 from .rows import node_groups
-from .unramped import PlainGraph, Unramped, sum_of_products
-
-
-@dataclass(frozen=True)
-class Problem:
-    """B images whose paths are to be found or scored, all with one rule and one F; `rows`: most rows at once.
-
-    `apart`: one ramp for every node, so that a lower rule on the same nodes is at hand, too.
-    """
-
-    model: StagedModel
-    plain: Plain
-    targets: Tensor  # (B,) class indices
-    quadrature: Quadrature
-    rows: int
-    graph: PlainGraph | None = None  # where α = 1 is a node, or what is asked for
-    apart: bool = False
-    objective: Objective = PROBABILITY
-
-    @classmethod
-    def of(
-        cls,
-        model: StagedModel,
-        images: Tensor,
-        targets: Tensor,
-        quadrature: Quadrature,
-        rows: int,
-        *,
-        apart: bool = False,
-        objective: Objective = PROBABILITY,
-        differentiable: bool = False,
-    ) -> "Problem":
-        """`images` (B, 3, height, width) after their plain forward; a negative target is the predicted class.
-
-        `differentiable`: with `unramped` even where α = 1 is no node.
-        """
-        graph = None
-        if quadrature.unramped or differentiable:
-            graph = PlainGraph(model, images, tangents=carries_tangents(model, images.device))
-            plain = graph.plain()
-        else:
-            plain = plain_forward(model, images)
-        targets = resolve_targets(targets, plain.logits)
-        return cls(model, plain, targets, quadrature, rows, graph, apart, objective)
-
-    @cached_property
-    def unramped(self) -> Unramped:
-        """The gradients at α = 1, for all that needs them."""
-        assert self.graph is not None
-        return Unramped(self.graph, self.targets, self.objective)
-
-
-def carries_tangents(model: StagedModel, device: torch.device) -> bool:
-    """Whether a search carries the path's tangent: for N = 1, where attention has a forward mode (mps lacks it)."""
-    return model.num_neuron_tokens == 1 and device.type != "mps"
+from .sites import open_next, run
+from .unramped import sum_of_products
 
 
 class Ramp(ABC):
@@ -137,9 +83,21 @@ class Ramp(ABC):
         vars(new).update(kept)
         return new
 
-    def columns(self, layer: int) -> Tensor:
-        """What a unit of each path neuron of `layer` writes, (B, K, D)."""
-        return self.model.blocks[layer].columns(self.chosen[layer])
+    def directions(self, layer: int) -> Tensor:
+        """What a unit of each path neuron of `layer` writes, (B, 1 or N, K, D)."""
+        return self.plain.directions(layer, self.chosen[layer])
+
+    def write(self, z: Tensor, layer: int, out: Tensor) -> Tensor:
+        """The stream `z` opened at `layer` with `out` (R, N, D), what its units write, added."""
+        return write(self.model, z, self.plain.sites[layer].layer, out)
+
+    def open_next(self, z: Tensor, layer: int) -> Tensor:
+        """The stream opened at `layer` from that behind the one before."""
+        return open_next(self.plain.sites[layer - 1], self.plain.sites[layer], z)
+
+    def objective_after(self, layer: int, z: Tensor, targets: Tensor) -> Tensor:
+        """F from the stream `z` behind `layer`, (R,)."""
+        return self.objective(run(self.plain.sites[layer], z), targets)
 
     def activations(self, layer: int) -> Tensor:
         """w̄ of the path neurons of `layer`, (B, N, K)."""
@@ -186,12 +144,12 @@ class StreamRamp(Ramp):
         written = self.plain.written[self.layer]
         if not whole_layer:
             return self.rows(written)
-        bias = self.model.blocks[self.layer].fc2.bias
+        bias = self.plain.sites[self.layer].last.bias
         return self.alpha * self.rows(written - bias) + bias
 
     def layer_gradient(self, written: Tensor) -> Tensor:
         """∂F/∂h of the current layer, (B, N, H), from ∂F/∂(what it writes), (R, N, D)."""
-        return self.model.blocks[self.layer].neuron_gradient(self.integrate(written))
+        return self.plain.sites[self.layer].gradients(self.plain.values[self.layer], self.integrate(written))
 
     def candidate_gradients(self, images: Tensor, neurons: Tensor, rows: int) -> Tensor:
         self.reopen()
@@ -203,24 +161,25 @@ class StreamRamp(Ramp):
 
     def _candidates(self, images: Tensor, neurons: Tensor) -> Tensor:
         """Of P pairs at once: P·k rows, each a tail forward and backward from the kept stream, and `pull`."""
-        k, model, plain = len(self.weights), self.model, self.plain
+        k, plain = len(self.weights), self.plain
         rows = (k * images[:, None] + torch.arange(k, device=images.device)).flatten()  # (P·k,)
-        u = model.blocks[self.layer].columns(neurons)[:, None]  # (P, 1, D)
-        w = plain.hidden[self.layer][images, :, neurons][..., None]  # (P, N, 1)
+        u = plain.directions(self.layer, neurons[:, None], images)[:, :, 0]  # (P, 1 or N, D)
+        w = plain.hidden[self.layer][images, :, neurons][..., None]  # (P, 1 or N, 1)
         update = (self.alpha[rows] - 1) * (w * u).repeat_interleave(k, 0)
         out = (plain.written[self.layer][images].repeat_interleave(k, 0) + update).requires_grad_()  # (P·k, N, D)
         z = self.z.detach()[rows].requires_grad_()
         with torch.enable_grad():
-            F = self.objective(model.run(write(model, z, self.layer, out), self.layer + 1), self.targets[rows])
+            F = self.objective_after(self.layer, self.write(z, self.layer, out), self.targets[rows])
             dz, dout = torch.autograd.grad(F.sum(), [z, out])
-        total = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N): ∂F/∂w_j
+        total = (dout.unflatten(0, (-1, k)) * u[:, None]).sum(-1)  # (P, k, N)
+        total = total.sum_to_size(*total.shape[:2], w.shape[1])  # ∂F/∂w_j
         if self.chosen:
             total = total + self.pull(rows, dz).unflatten(0, (-1, k))
         return torch.einsum("k,pkn->pn", self.weights, total)
 
 
 class ForwardRamp(StreamRamp):
-    """N = 1: the stream z of every row with its tangent t along "1 at each path neuron".
+    """w̄ of one token: the stream z of every row with its tangent t along "1 at each path neuron".
 
     A layer costs one block forward for z and one for t; `gradients` the tail, forward and backward.
     """
@@ -236,14 +195,13 @@ class ForwardRamp(StreamRamp):
         if layer == 0:
             self.z, self.t = self.rows(self.plain.entry), None
         else:
-            self.z, self.t = self._push(lambda z: open_block(self.model, z, layer))
+            self.z, self.t = self._push(lambda z: self.open_next(z, layer))
 
     def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
-        z = write(self.model, self.z, self.layer, self.layer_write(whole_layer)).detach().requires_grad_()
+        z = self.write(self.z, self.layer, self.layer_write(whole_layer)).detach().requires_grad_()
         with torch.enable_grad():
-            F = self.objective(self.model.run(z, self.layer + 1), self.targets)
-            (dz,) = torch.autograd.grad(F.sum(), z)  # (R, T, D)
-        g = self.layer_gradient(neuron_rows(self.model, dz, self.layer))
+            (dz,) = torch.autograd.grad(self.objective_after(self.layer, z, self.targets).sum(), z)  # (R, T, D)
+        g = self.layer_gradient(neuron_rows(self.model, dz, self.plain.sites[self.layer].layer))
         if self.t is None:
             return torch.zeros_like(g[..., 0]), g
         return self.integrate(torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1)))[:, None], g
@@ -261,8 +219,8 @@ class ForwardRamp(StreamRamp):
     @torch.no_grad()
     def finish(self) -> Tensor:
         """From Σ_k ω_k dF/dε along "1 at each path neuron", (B, 1)."""
-        rest = len(self.chosen)
-        _, tangent = self._push(lambda z: self.objective(self.model.run(z, rest), self.targets))
+        last = len(self.chosen) - 1
+        _, tangent = self._push(lambda z: self.objective_after(last, z, self.targets))
         return self.integrate(tangent)[:, None]
 
     def _push(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -279,11 +237,11 @@ class ForwardRamp(StreamRamp):
 
     def _with_path_neurons(self) -> tuple[Tensor, Tensor]:
         layer = len(self.chosen) - 1
-        u = self.rows(self.columns(layer))  # (R, K, D)
-        update = (self.alpha - 1) * self.rows(self.activations(layer)) @ u  # (R, 1, D)
-        z = write(self.model, self.z, layer, self.rows(self.plain.written[layer]) + update)
+        u = self.rows(self.directions(layer))  # (R, 1 or N, K, D)
+        update = weigh((self.alpha - 1) * self.rows(self.activations(layer)), u)  # (R, 1 or N, D)
+        z = self.write(self.z, layer, self.rows(self.plain.written[layer]) + update)
         t = torch.zeros_like(self.z) if self.t is None else self.t
-        return z, write(self.model, t, layer, u.sum(1, keepdim=True))
+        return z, self.write(t, layer, u.sum(2))
 
 
 class ReverseRamp(StreamRamp):
@@ -308,13 +266,12 @@ class ReverseRamp(StreamRamp):
             if i == 0:
                 self.z, self.w = self.rows(self.plain.entry), []
             else:
-                self.z = open_block(self.model, self._with_path_neurons(i - 1), i)
+                self.z = self.open_next(self._with_path_neurons(i - 1), i)
 
     @torch.enable_grad()
     def gradients(self, whole_layer: bool = True) -> tuple[Tensor, Tensor]:
         ramp = self.layer_write(whole_layer).requires_grad_()
-        z = write(self.model, self.z, self.layer, ramp)
-        F = self.objective(self.model.run(z, self.layer + 1), self.targets)
+        F = self.objective_after(self.layer, self.write(self.z, self.layer, ramp), self.targets)
         *path, layer = torch.autograd.grad(F.sum(), [*self.w, ramp], retain_graph=self.keep)
         g = self.layer_gradient(layer)
         return self._sum(path) if path else torch.zeros_like(g[..., 0]), g
@@ -341,14 +298,14 @@ class ReverseRamp(StreamRamp):
         last = len(self.chosen) - 1
         if not self.keep:
             self.enter(last)
-        F = self.objective(self.model.run(self._with_path_neurons(last), last + 1), self.targets)
+        F = self.objective_after(last, self._with_path_neurons(last), self.targets)
         return self._sum(torch.autograd.grad(F.sum(), self.w))
 
     def _with_path_neurons(self, layer: int) -> Tensor:
         full = self.rows(self.activations(layer))  # (R, N, K)
         self.w.append((self.alpha * full).requires_grad_())
-        update = (self.w[-1] - full) @ self.rows(self.columns(layer))
-        return write(self.model, self.z, layer, self.rows(self.plain.written[layer]) + update)
+        update = weigh(self.w[-1] - full, self.rows(self.directions(layer)))
+        return self.write(self.z, layer, self.rows(self.plain.written[layer]) + update)
 
     def _sum(self, gradients: Sequence[Tensor]) -> Tensor:
         return self.integrate(reduce(torch.add, (gradient.sum(-1) for gradient in gradients)))
@@ -390,9 +347,13 @@ class PlainRamp(Ramp):
     def finish(self) -> Tensor:
         last = len(self.chosen) - 1
         if not self.unramped.graph.tangents:
-            return self.weight * self.unramped.path_gradients([self.columns(i) for i in range(last + 1)])
+            return self.weight * self.unramped.path_gradients([self._columns(i) for i in range(last + 1)])
         t = self._with_path_neurons(last)
         return self.weight * torch.linalg.vecdot(self.unramped.gradients[last].flatten(1), t.flatten(1))[:, None]
+
+    def _columns(self, layer: int) -> Tensor:
+        """What a unit of each path neuron of `layer` writes, (B, K, D)."""
+        return self.directions(layer)[:, 0]
 
     def _path_gradient(self, dz: Tensor) -> Tensor:
         """Σ_{n∈P} ∂F/∂w_n[t], (B, N), from ∂F/∂(stream opened at the layer entered)."""
@@ -400,13 +361,13 @@ class PlainRamp(Ramp):
             return torch.zeros_like(self.plain.hidden[0][..., 0])
         if self.t is not None:
             return torch.linalg.vecdot(dz.flatten(1), self.t.flatten(1))[:, None]
-        columns = [self.columns(i) for i in range(len(self.chosen))]
+        columns = [self._columns(i) for i in range(len(self.chosen))]
         return sum_of_products(self.unramped.write_gradients(self.layer, dz), columns)
 
     def _with_path_neurons(self, layer: int) -> Tensor:
         """The tangent of the stream entering the next block."""
         t = torch.zeros_like(self.unramped.gradients[layer]) if self.t is None else self.t
-        return write(self.model, t, layer, self.columns(layer).sum(1, keepdim=True))
+        return write(self.model, t, layer, self._columns(layer).sum(1, keepdim=True))
 
 
 def search_ramps(problem: Problem, branching: bool = False) -> Sequence[Ramp]:
@@ -414,8 +375,8 @@ def search_ramps(problem: Problem, branching: bool = False) -> Sequence[Ramp]:
 
     `branching`: of the kind that can `branch`.
     """
-    unramped = [PlainRamp(problem)] if problem.quadrature.unramped else []
-    if carries_tangents(problem.model, problem.targets.device):
+    unramped = [PlainRamp(problem)] if problem.free else []
+    if carries_tangents(problem.plain.hidden[0].shape[1], problem.targets.device):
         return [*(ForwardRamp(problem, *part) for part in _node_groups(problem)), *unramped]
     keep = not branching and len(problem.targets) * len(problem.quadrature.ramped[0]) <= problem.rows
     return [*(ReverseRamp(problem, *part, keep=keep) for part in _node_groups(problem)), *unramped]
@@ -430,7 +391,7 @@ def path_gradients(problem: Problem, path: Tensor) -> Tensor:
             ramp.enter(layer)
             ramp.extend(path[:, layer])
         parts.append(ramp.finish())
-    if problem.quadrature.unramped:
+    if problem.free:
         columns = [problem.model.blocks[layer].columns(path[:, layer]) for layer in range(path.shape[1])]
         parts.append(problem.quadrature.unramped * problem.unramped.path_gradients(columns))
     return reduce(torch.add, parts)
@@ -438,7 +399,7 @@ def path_gradients(problem: Problem, path: Tensor) -> Tensor:
 
 def _node_groups(problem: Problem) -> Iterable[tuple[Tensor, Tensor]]:
     size = 1 if problem.apart else problem.rows // len(problem.targets)
-    return node_groups(problem.quadrature, size, problem.plain.logits)
+    return node_groups(problem.quadrature, size, problem.plain.logits, whole=not problem.free)
 
 
 def _distinct(rows: Tensor) -> list[Tensor]:

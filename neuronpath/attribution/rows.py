@@ -13,12 +13,15 @@ CPU_FLOATS = 8 * 2**20
 GPU_FLOATS = 2 * 2**30
 
 
-def node_groups(quadrature: Quadrature, size: int, like: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+def node_groups(
+    quadrature: Quadrature, size: int, like: Tensor, whole: bool = False
+) -> Iterable[tuple[Tensor, Tensor]]:
     """(nodes, weights) in groups of at most `size`, at least 1, on the device and in the dtype of `like`.
 
-    Without the node α = 1, which has no row.
+    Without the node α = 1, which has no row, unless all are wanted, the `whole` rule.
     """
-    nodes, weights = (torch.as_tensor(x).to(like) for x in quadrature.ramped)
+    of_rule = (quadrature.nodes, quadrature.weights) if whole else quadrature.ramped
+    nodes, weights = (torch.as_tensor(x).to(like) for x in of_rule)
     if not len(nodes):
         return []
     return zip(nodes.split(max(1, size)), weights.split(max(1, size)), strict=True)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..models.staged import StagedModel
 from .engine import Problem, path_gradients
-from .forward import gather_neurons
+from .forward import gather_neurons, weigh, write
 from .objectives import Objective, objective_of
 from .quadrature import PAPER, Quadrature
 from .rows import default_rows, image_groups
+from .sites import NEURONS, Units, open_next, run
 
 
 def score_path(
@@ -45,15 +46,34 @@ def score_plain(problem: Problem, path: Tensor) -> Tensor:
     """`score_path` where the plain forward is at hand."""
     weights = zip(problem.plain.hidden, path.unbind(1), strict=False)
     S = reduce(torch.add, (gather_neurons(h, p).sum(-1) for h, p in weights))
-    return (S * path_gradients(problem, path)).mean(1)
+    return problem.score(S, path_gradients(problem, path))
 
 
-def check_path(model: StagedModel, images: int, path: Tensor) -> None:
-    L, H = model.config.depth, model.config.mlp_dim
-    if path.ndim != 3 or len(path) != images or not 1 <= path.shape[1] <= L or not 1 <= path.shape[2] <= H:
+@torch.no_grad()
+def path_drop(problem: Problem, path: Tensor) -> Tensor:
+    """F(1) - F(0), (B,): what F loses where a path (B, l, K) is at 0, its layers clamped. One forward."""
+    plain, model, z = problem.plain, problem.model, problem.plain.entry
+    for layer, units in enumerate(path.unbind(1)):
+        site = plain.sites[layer]
+        if layer:
+            z = open_next(plain.sites[layer - 1], site, z)
+        gone = weigh(gather_neurons(plain.hidden[layer], units), plain.directions(layer, units))
+        z = write(model, z, site.layer, plain.written[layer] - gone)
+    logits = plain.logits, run(site, z)
+    whole, without = (problem.objective(x, problem.targets) for x in logits)
+    return whole - without
+
+
+def check_path(model: StagedModel, images: int, path: Tensor, units: Units = NEURONS) -> None:
+    """ValueError for what is no path of these units, K distinct ones in each of the first sites."""
+    counts = units.counts(model)
+    L, most = len(counts), min(counts)
+    if path.ndim != 3 or len(path) != images or not 1 <= path.shape[1] <= L or not 1 <= path.shape[2] <= most:
         shape = tuple(path.shape)
-        raise ValueError(f"a path must be (images, layers, K) = ({images}, 1 to {L}, 1 to {H}), not {shape}")
-    if path.min() < 0 or path.max() >= H:
-        raise ValueError(f"a path's neurons are 0 to {H - 1}, but this one holds {path.min()} to {path.max()}")
+        raise ValueError(f"a path must be (images, layers, K) = ({images}, 1 to {L}, 1 to {most}), not {shape}")
+    for layer, of_site in zip(path.unbind(1), counts, strict=False):
+        if layer.min() < 0 or layer.max() >= of_site:
+            low, high = path.min(), path.max()
+            raise ValueError(f"a path's {units.noun} are 0 to {of_site - 1}, but this one holds {low} to {high}")
     if (path.sort(-1).values.diff(dim=-1) == 0).any():
-        raise ValueError("a path names one neuron twice in a layer")
+        raise ValueError("a path names one unit twice in a layer")

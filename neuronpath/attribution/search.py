@@ -102,7 +102,7 @@ def find_path(
 
 def activation_path(model: StagedModel, images: Tensor, k: int = 1) -> Tensor:
     """Per layer the k neurons of highest h̄, summed over the neuron tokens and signed: (B, L, k)."""
-    return _activation_path(plain_forward(model, images), k)
+    return largest_path(plain_forward(model, images), k)
 
 
 def check_finite(margin: Tensor, score: Tensor) -> None:
@@ -114,22 +114,22 @@ def check_finite(margin: Tensor, score: Tensor) -> None:
 
 
 def _find(problem: Problem, k: int, search: Search) -> NeuronPath:
-    score, layers = _progressive_search(problem, k, search.over if isinstance(search, Beam) else search)
+    score, layers = progressive_search(problem, k, search.over if isinstance(search, Beam) else search)
     greedy_score = score if isinstance(search, Beam) else None
     if isinstance(search, Beam) and search.width > 1:
         score, layers = beam_search(problem, search)
     short = [layer for layer in layers if isinstance(layer, Shortlisted)]
     doubts = [layer.doubt for layer in layers if layer.doubt is not None]
     plain = problem.plain
-    path, base = torch.stack([layer.chosen for layer in layers], 1), _activation_path(plain, k)
+    path, base = torch.stack([layer.chosen for layer in layers], 1), largest_path(plain, k)
     return NeuronPath(
         path=path,
         score=score,
-        activation=_mean_activation(plain, path),
+        activation=mean_size(plain, path),
         margin=torch.stack([layer.margin for layer in layers], 1),
         base_path=base,
         base_score=score_plain(problem, base),
-        base_activation=_mean_activation(plain, base),
+        base_activation=mean_size(plain, base),
         logits=plain.logits,
         search_rank=torch.stack([layer.rank for layer in short], 1) if short else None,
         search_scored=torch.stack([layer.scored for layer in short], 1) if short else None,
@@ -139,26 +139,28 @@ def _find(problem: Problem, k: int, search: Search) -> NeuronPath:
     )
 
 
-def _progressive_search(problem: Problem, k: int, search: Greedy) -> tuple[Tensor, list[Choice]]:
+def progressive_search(problem: Problem, k: int, search: Greedy) -> tuple[Tensor, list[Choice]]:
     """The found path's score (B,), and what `search` chose in each layer."""
     ramps, hidden = search_ramps(problem), problem.plain.hidden
     S, layers = torch.zeros_like(hidden[0][..., 0]), []  # (B, N)
     quadrature = problem.quadrature
     lower = (quadrature.lower / quadrature.weights).tolist() if problem.apart else None
     for layer, h in enumerate(hidden):
-        choice = search.select(Frontier(ramps, layer, S, h, k, problem.rows, lower))
+        frontier = Frontier(ramps, layer, S, h, k, problem.rows, lower)
+        choice = problem.plain.sites[layer].searched(search).select(frontier)
         for ramp in ramps:
             ramp.extend(choice.chosen)
         S = S + gather_neurons(h, choice.chosen).sum(-1)
         layers.append(choice)
     G = reduce(torch.add, (ramp.finish() for ramp in ramps))
-    return (S * G).mean(1), layers
+    return problem.score(S, G), layers
 
 
-def _activation_path(plain: Plain, k: int) -> Tensor:
-    return torch.stack([choose(h.sum(1), k)[0] for h in plain.hidden], 1)
+def largest_path(plain: Plain, k: int) -> Tensor:
+    """Per layer the k largest units, sizes summed over the neuron tokens: (B, L, k)."""
+    return torch.stack([choose(plain.sizes(layer).sum(1), k)[0] for layer in range(len(plain.sites))], 1)
 
 
-def _mean_activation(plain: Plain, path: Tensor) -> Tensor:
-    """h̄ of the path's neurons, the mean over the neuron tokens: (B, L, K)."""
-    return torch.stack([gather_neurons(h, p).mean(1) for h, p in zip(plain.hidden, path.unbind(1), strict=True)], 1)
+def mean_size(plain: Plain, path: Tensor) -> Tensor:
+    """Of the path's units the size, the mean over the neuron tokens: (B, L, K); of neurons h̄."""
+    return torch.stack([gather_neurons(plain.sizes(i), p).mean(1) for i, p in enumerate(path.unbind(1))], 1)

@@ -101,6 +101,14 @@ GREEDY: dict[str, Greedy] = {search.name: search for search in (Layer(), Shortli
 SEARCHES: dict[str, Search] = {**GREEDY, Beam.name: Beam()}
 
 
+def greedy_of(search: Greedy | str) -> Greedy:
+    """A search of one path by its name, or itself. ValueError for another."""
+    found = GREEDY.get(search) if isinstance(search, str) else search
+    if not isinstance(found, Greedy):
+        raise ValueError(f"search {search!r} is none of one path; choose from {', '.join(GREEDY)}")
+    return found
+
+
 def search_of(search: Search | str) -> Search:
     """A search by its name, or itself. ValueError for an unknown name."""
     if isinstance(search, Greedy | Beam):

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..models.staged import StagedModel
 from .forward import Plain, neuron_rows, write
 from .objectives import Objective
+from .sites import NEURONS
 
 
 class PlainGraph:
@@ -43,7 +44,7 @@ class PlainGraph:
         """What the forward leaves behind, in the dtype of the stream."""
         like = self.last.dtype
         hidden, written = ([x.detach().to(like, copy=True) for x in kept] for kept in (self.hidden, self.written))
-        return Plain(self.logits.detach(), hidden, written, self.opened[0].detach())
+        return Plain(self.logits.detach(), hidden, written, self.opened[0].detach(), NEURONS.sites(self.model))
 
     @torch.enable_grad()
     def _block(self, z: Tensor, layer: int) -> Tensor:

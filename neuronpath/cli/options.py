@@ -142,17 +142,17 @@ def _or_records(default: str | None) -> str:
     return default or "the records'"
 
 
-def add_model(parser: Parser, pool: str | None = None, several: bool = False) -> None:
+def add_model(parser: Parser, pool: str | None = None, several: bool = False, required: bool = True) -> None:
     """`pool`: the kind of head that the script is for; None: either. `several`: more than one checkpoint."""
     names = [name for name, config in CONFIGS.items() if pool in (None, config.pool)]
     group = parser.add_argument_group("model")
     group.add_argument(
         "--pretrain_weight",
         type=Path,
-        required=True,
+        required=required,
         nargs="+" if several else None,
         metavar="FILE",
-        help=f"{CHECKPOINT} (required)",
+        help=f"{CHECKPOINT} ({'required' if required else 'default: none'})",
     )
     add_model_type(group, names)
     group.add_argument(
@@ -279,7 +279,8 @@ def add_running(parser: Parser) -> None:
     )
 
 
-def add_output(parser: Parser) -> None:
+def add_output(parser: Parser, prefix: str = "imgnet_all", files: str = "-<label>.rlt.jsonl") -> None:
+    """`prefix`: the default; `files`: what follows it in the names of the results."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--output_dir", type=Path, metavar="DIR", help="folder for the records (default: results/<job>/<model>)"
@@ -287,9 +288,9 @@ def add_output(parser: Parser) -> None:
     group.add_argument(
         "--output_prefix",
         type=file_name,
-        default="imgnet_all",
+        default=prefix,
         metavar="NAME",
-        help="file names begin with it: NAME-<label>.rlt.jsonl (default: %(default)s)",
+        help=f"file names begin with it: NAME{files} (default: %(default)s)",
     )
     group.add_argument(
         "--overwrite", action="store_true", help="compute the chosen labels anew; without it a rerun resumes"
@@ -304,7 +305,7 @@ def add_records(parser: Parser, methods: tuple[str, ...], most_units: int) -> No
         type=Path,
         default=ROOT / "results/demo/ja/ViT-digits",
         metavar="DIR",
-        help="folder of records, of joint_attr, influence_pattern or baseline (default: %(default)s)",
+        help="folder of records, of joint_attr, influence_pattern, baseline or joint_attr_heads (default: %(default)s)",
     )
     group.add_argument(
         "--method",

@@ -4,6 +4,7 @@ Every image is an `Item` known by its path relative to the data set's root (CIFA
 the record. Image files are untrusted: one that cannot be read is one of DECODING_ERRORS, never a blank image.
 """
 
+import hashlib
 import os
 import re
 import struct
@@ -20,7 +21,7 @@ from PIL import Image
 from torchvision import datasets
 
 from ..errors import UserError, one_line
-from ..files import DIGITS, MADE, ROOT, TRAIN, Item, noted
+from ..files import DIGITS, MADE, ROOT, TRAIN, Item, noted, sha256
 from .folders import Found, by_map, by_synset, class_folders, flat, is_flat
 from .labels import synsets
 
@@ -66,6 +67,12 @@ class ImageSet:
                 image.verify()  # its checksums, which decoding does not compare; it must be opened anew then
             image = Image.open(self.root / item.image)
         return image
+
+    def sha256(self, item: Item) -> str:
+        """Of the file's content, or of CIFAR's array, hexadecimal."""
+        if self.arrays is not None:
+            return hashlib.sha256(self.arrays[int(item.image)].tobytes()).hexdigest()
+        return sha256(self.root / item.image)
 
     def select(self, labels: Sequence[int] | None = None, images_per_class: int | None = None) -> list[Item]:
         """The first `images_per_class` items of each of `labels`; all where None. UserError if none is left."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -68,11 +69,29 @@ def batches(
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """`items` in order, in batches; the last may be short, and classes mix. `pin_memory`: for copies to a GPU."""
+    return grouped(source, cut(items, batch_size), transform, num_workers=num_workers, pin_memory=pin_memory)
+
+
+def cut(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """`items` in order, in groups of `size`; the last may be short."""
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
+
+
+def grouped(
+    source: ImageSet,
+    groups: Sequence[list[Item]],
+    transform: Transform,
+    *,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """A batch for each of `groups`, in order."""
+    ends = list(accumulate(len(group) for group in groups))
     return iter(
         torch.utils.data.DataLoader(
-            _Loaded(source, items, transform),
-            batch_size=batch_size,
-            num_workers=min(num_workers, -(-len(items) // batch_size)),
+            _Loaded(source, [item for group in groups for item in group], transform),
+            batch_sampler=[list(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)],
+            num_workers=min(num_workers, len(groups)),
             collate_fn=_collate,
             pin_memory=pin_memory,
             worker_init_fn=_start_worker,

@@ -7,3 +7,4 @@ from .paths import plot_paths as plot_paths
 from .pruning import plot_runs as plot_runs
 from .scores import class_scores as class_scores, score_distributions as score_distributions
 from .searches import plot_study as plot_study
+from .shrinking import plot_shrink as plot_shrink

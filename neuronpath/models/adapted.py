@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ..errors import UserError, one_line
+from .attention import OpenAttention, Reached
 from .configs import AdaptedShape
 from .staged import Linear, StagedBlock, StagedModel, Tokens
 
@@ -24,14 +25,6 @@ AGREE = 1e-3  # largest difference between the cut model and the given one, rela
 LARGE = 1e3  # an FFN output that no norm could hide
 
 Listed = nn.ModuleList | nn.Sequential
-
-
-class Reached(Exception):
-    """The residual stream has reached the blocks."""
-
-    def __init__(self, stream: Tensor):
-        super().__init__()
-        self.stream = stream
 
 
 class Stop(nn.Module):
@@ -94,6 +87,36 @@ class AdaptedBlock(StagedBlock):
         for child, module in list(seen.block.named_children()):
             if module is seen.norm:
                 setattr(seen.block, child, nn.Identity())  # nothing reads its output any more
+        self.opened, self.fault = None, ""
+        try:
+            self.opened = OpenAttention(self.attend, self.block, seen.entering)
+        except UserError as e:  # its neurons are none the worse
+            self.fault = str(e)
+
+    opened: OpenAttention | None
+
+    @property
+    def attention(self) -> OpenAttention:
+        """UserError where it is of an unknown kind."""
+        if self.opened is None:
+            raise UserError(f"{type(self.block).__name__} cannot be opened at its heads: {self.fault}")
+        return self.opened
+
+    @property
+    def num_heads(self) -> int:
+        return self.attention.num_heads
+
+    @property
+    def proj(self) -> Linear:
+        return self.attention.last
+
+    def mix(self, z: Tensor, queries: Tokens | None = None) -> Tensor:
+        x = self.attention.heads(self.attend, z)
+        return x if queries is None else x[:, queries]
+
+    @property
+    def fc1(self) -> nn.Linear:
+        return first_layer(self.neurons, self.last)
 
     @property
     def fc2(self) -> Linear:
@@ -193,7 +216,7 @@ class AdaptedModel(StagedModel):
         try:
             self.module(x)
         except Reached as reached:
-            return reached.stream
+            return reached.value
         raise AssertionError("the blocks were not reached")
 
     def read(self, z: Tensor) -> Tensor:
@@ -376,6 +399,17 @@ class _Watched:
             raise UserError(f"its FFN writes {last.out_features} numbers into a stream of {stream.shape[-1]}")
         feed, shape, z = feeds[-1], stream.shape[1:], stream.flatten(1, -2)
         return SeenBlock(self.block, z, shape, args, kwargs, feed, self.name, self.ffn, last, neurons.flatten(1, -2))
+
+
+def first_layer(ffn: nn.Module, last: nn.Linear) -> nn.Linear:
+    """Of an FFN, with or without its last layer, the only other linear one. UserError where it has more weights."""
+    linears = [module for module in ffn.modules() if isinstance(module, nn.Linear) and module is not last]
+    own = {id(parameter) for module in (*linears, last) for parameter in module.parameters()}
+    if len(linears) != 1 or any(id(parameter) not in own for parameter in ffn.parameters()):
+        raise UserError("its FFN is not two linear layers with an activation between them (gates, or a norm inside?)")
+    if linears[0].out_features != last.in_features:
+        raise UserError(f"its FFN's first layer gives {linears[0].out_features} numbers, its last takes others")
+    return linears[0]
 
 
 def read_tokens(seen: Seen) -> Tensor:

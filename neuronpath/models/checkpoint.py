@@ -162,8 +162,7 @@ def save(model: VisionTransformer, checkpoint: str | Path) -> None:
     """
     path, config = Path(checkpoint), model.config
     flax = path.suffix == ".npz"
-    if flax and (config.pool, config.activation, config.registers) != ("cls", "gelu", 0):
-        raise UserError(f"{path}: .npz files are for exact GELU, a head on CLS and no registers; save it as .pth")
+    check_place(model, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     views = (FLAX if flax else STATE_DICT).views(model)
     tensors = {name: view.detach().float().cpu().contiguous() for name, view in views.items()}
@@ -175,6 +174,13 @@ def save(model: VisionTransformer, checkpoint: str | Path) -> None:
         own = {"num_heads": config.num_heads, "activation": config.activation, "pool": config.pool}
         torch.save({"model": tensors, **own}, temporary)
     temporary.replace(path)
+
+
+def check_place(model: VisionTransformer, path: Path) -> None:
+    """UserError where a file of this ending has no place for the model."""
+    config = model.config
+    if path.suffix == ".npz" and (config.pool, config.activation, config.registers) != ("cls", "gelu", 0):
+        raise UserError(f"{path}: .npz files are for exact GELU, a head on CLS and no registers; save it as .pth")
 
 
 def sha256(checkpoint: str | Path) -> str:
@@ -239,16 +245,18 @@ def _prefix(path: Path, contents: Contents, registers: int) -> int:
 
 
 def _known(path: Path, contents: Contents, config: Config) -> str | None:
-    """The name of the model that a file is sure to hold: one of the paper's, by its name and shapes, or the digits'."""
-    digits = next((name for name in CONFIGS if name.endswith("digits") and _alike(config, CONFIGS[name])), None)
+    """The name of the model that a file is sure to hold: one of the paper's, by name and shapes, or the digits'."""
+    digits = next((n for n, c in CONFIGS.items() if n.endswith("digits") and _alike(config, c, shrunk=True)), None)
     if digits and (contents.layout is FLAX or contents.num_heads):
         return digits
     public = PUBLIC_FILES.get(path.name)
     return public if public and _alike(config, CONFIGS[public]) else None
 
 
-def _alike(config: Config, named: Config) -> bool:
-    return config.with_(img_size=named.img_size) == named
+def _alike(config: Config, named: Config, shrunk: bool = False) -> bool:
+    """But for the size of images; `shrunk`: with as many units or fewer."""
+    less = shrunk and config.mlp_dim <= named.mlp_dim
+    return config.with_(img_size=named.img_size, mlp_dim=named.mlp_dim if less else config.mlp_dim) == named
 
 
 def _assumed(contents: Contents, config: Config, given: Given) -> list[str]:

@@ -6,7 +6,6 @@ none: logits = features · weightᵀ + bias. The files are untrusted: arrays and
 
 import io
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, one_line
-from .foreign import listed
+from ..files import replace_file
+from .reading import listed
 
 KEYS = ("weight", "bias", "scale", "names")
 
@@ -101,7 +101,7 @@ def _checked(content: object) -> Classifier:
     if not isinstance(content, Mapping) or not isinstance(content.get("weight"), Tensor):
         raise ValueError("it has no weight")
     if strange := [str(name) for name in content if name not in KEYS]:
-        raise ValueError(f"left over: {listed(strange)}")
+        raise ValueError(f"left over: {listed(strange, 6, 400)}")
     weight = content["weight"].detach().float()
     if weight.ndim != 2 or not weight.numel():
         raise ValueError(f"weight is {tuple(weight.shape)}, not (classes, features)")
@@ -125,9 +125,9 @@ def write_classifier(classifier: Classifier, file: Path) -> None:
         arrays["scale"] = np.float32(classifier.scale)
     if classifier.names:
         arrays["names"] = np.array(classifier.names)
-    temporary = file.with_name(f"{file.stem}.{os.getpid()}.tmp.npz")
-    np.savez(temporary, **arrays)
-    temporary.replace(file)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    replace_file(file, content.getvalue())
 
 
 def with_probe(where: Path, tensors: dict[str, Tensor], classifier: Classifier) -> dict[str, Tensor]:

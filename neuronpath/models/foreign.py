@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import UserError, one_line, out_of_memory, shortened
+from ..errors import UserError, one_line, out_of_memory
 from ..pixels import Preprocessing
+from .reading import listed
 
 INSTALL = {"open_clip": "open_clip_torch"}  # where the package is called otherwise than the module
 MOST = 2**24  # bytes of a JSON file; ImageNet-21k's class names are 2 MB
@@ -130,13 +131,8 @@ def fill(where: str | Path, make: Callable[[], nn.Module], tensors: Mapping[str,
 def check_faults(where: str | Path, faults: Mapping[str, list[str]]) -> None:
     """UserError where there are any."""
     if any(faults.values()):
-        texts = (f"{kind}: {listed(names)}" for kind, names in faults.items() if names)
+        texts = (f"{kind}: {listed(names, 6, 400)}" for kind, names in faults.items() if names)
         raise UserError(f"{where}: the weights do not fit the architecture: {'; '.join(texts)}")
-
-
-def listed(names: list[str], most: int = 6) -> str:
-    rest = len(names) - most
-    return shortened(", ".join(names[:most]), 400) + (f" and {rest} more" if rest > 0 else "")
 
 
 def triple(value: Any, otherwise: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import UserError, one_line
+from ..errors import UserError, one_line, shortened
 from .configs import ACTIVATIONS
 from .layouts import FLAX, STATE_DICT, Layout
 from .origins import foreign
@@ -111,9 +111,10 @@ def read(path: Path) -> Contents:
     return contents
 
 
-def listed(names: list[str], most: int = 8) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+def listed(names: list[str], most: int = 8, limit: int | None = None) -> str:
+    """The first `most` names, shortened to `limit` characters, and how many there are beside them."""
+    text, rest = ", ".join(names[:most]), len(names) - most
+    return (shortened(text, limit) if limit else text) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _is_plain(tensor: object) -> bool:

@@ -5,6 +5,11 @@ Whoever studies a block asks for a stage instead of copying the model:
     a = block.attend(z)       # (B, T, D)  residual stream after attention
     h = block.hidden(a)       # (B, T, H)  the neurons: FFN activations before the FFN's last layer
     z = a + block.project(h)  # (B, T, D)  residual stream after the block
+
+Attention opens likewise: what its heads put side by side, and its last layer, in which every head has its own columns.
+
+    x = block.mix(z)          # (B, T, heads·size)
+    a = z + block.merge(x)    # as block.attend(z)
 """
 
 from abc import ABC, abstractmethod
@@ -41,8 +46,33 @@ class StagedBlock(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def fc1(self) -> nn.Linear:
+        """The FFN's first layer, whose outputs are the neurons before an activation.
+
+        UserError where the FFN is not two linear layers with that between them.
+        """
+
+    @property
+    @abstractmethod
     def fc2(self) -> Linear:
         """The FFN's last layer: neuron j writes h_j times column j of its weight; with a bias."""
+
+    @property
+    @abstractmethod
+    def num_heads(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def proj(self) -> Linear:
+        """Attention's last layer: a head writes its slice of `mix` times its columns of the weight; with a bias."""
+
+    @abstractmethod
+    def mix(self, z: Tensor, queries: Tokens | None = None) -> Tensor:
+        """What enters attention's last layer, the heads side by side, of all tokens or of `queries` only."""
+
+    def merge(self, x: Tensor) -> Tensor:
+        """What the heads write to the residual stream."""
+        return self.proj(x)
 
     @abstractmethod
     def attend(self, z: Tensor, queries: Tokens | None = None) -> Tensor:

@@ -44,6 +44,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, queries: Tokens | None = None) -> Tensor:
         """(B, T, D) to (B, T, D), or only the rows `queries` of it (keys and values are of all tokens)."""
+        return self.proj(self.mix(x, queries))
+
+    def mix(self, x: Tensor, queries: Tokens | None = None) -> Tensor:
+        """The same before the last layer: the heads side by side."""
         D = x.shape[-1]
         if queries is None:
             q, k, v = self._heads(self.qkv(x), 3)
@@ -52,7 +56,7 @@ class Attention(nn.Module):
             (q,) = self._heads(linear(x[:, queries], weight[:D], bias[:D]), 1)
             k, v = self._heads(linear(x, weight[D:], bias[D:]), 2)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, heads, T, D/heads)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return x.transpose(1, 2).flatten(2)
 
     def _heads(self, x: Tensor, parts: int) -> Tensor:
         """(B, T, parts·D) to (parts, B, heads, T, D/heads)."""
@@ -80,8 +84,23 @@ class Block(StagedBlock):
         self.activation = ACTIVATION[config.activation]
 
     @property
+    def fc1(self) -> Linear:
+        return self.mlp.fc1
+
+    @property
     def fc2(self) -> Linear:
         return self.mlp.fc2
+
+    @property
+    def num_heads(self) -> int:
+        return self.attn.num_heads
+
+    @property
+    def proj(self) -> Linear:
+        return self.attn.proj
+
+    def mix(self, z: Tensor, queries: Tokens | None = None) -> Tensor:
+        return self.attn.mix(self.norm1(z), queries)
 
     def attend(self, z: Tensor, queries: Tokens | None = None) -> Tensor:
         return (z if queries is None else z[:, queries]) + self.attn(self.norm1(z), queries)

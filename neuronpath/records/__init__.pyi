@@ -16,3 +16,5 @@ from .schema import (
     keys_of as keys_of,
 )
 from .store import Store as Store
+from .top_images import TopImages as TopImages, read_top_images as read_top_images
+from .unit_maps import UnitMaps as UnitMaps, read_unit_maps as read_unit_maps

@@ -5,8 +5,11 @@ Checks, summaries, figures and the table of docs/records.md (`markdown`) come fr
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+#: Below this margin a precision does not tell which neuron is the better (docs/method.md §7).
+NEAR_TIES = {"fp32": 1e-4, "fp64": 1e-4, "tf32": 5e-4, "bf16": 3e-3}
 
 MOST_UNITS = 2**20  # per layer: what is beyond is no index of a unit but a broken record
 
@@ -20,7 +23,9 @@ class Method:
     job: str  # its records are in results/<job>/<model>
     path: str  # their key that holds the path
     score: str  # and the one that holds its Joint Attribution Score
-    colour: str  # in pictures; Okabe and Ito's: colour-blind safe
+    colour: str  # in pictures; Okabe and Ito's and Tol's: colour-blind safe
+    units: str = "neurons"  # of what the path is: as `path/joint_attr_heads.py --units`
+    drop: str = ""  # the key of F(1) - F(0) of the clamped path, where there is one
 
     @property
     def option(self) -> str:
@@ -32,7 +37,11 @@ def _baseline(name: str, noun: str, script_name: str, colour: str) -> Method:
     return Method(name, noun, f"baseline/{script_name}", "path", "score", colour)
 
 
-#: The paper's, in its order, and the baselines of path/baseline.py.
+def _of_units(name: str, noun: str, units: str, key: str, colour: str) -> Method:
+    return Method(name, noun, f"heads/{units}", key, f"{key}_score", colour, units, f"{key}_drop")
+
+
+#: The paper's, in its order, the baselines of path/baseline.py, and the paths of path/joint_attr_heads.py.
 METHODS = {
     "base": Method("Activation", "activation path", "ja", "base", "base_score", "#D55E00"),
     "influence_pattern": Method(
@@ -46,6 +55,11 @@ METHODS = {
     "layer_ig": _baseline("Layer Integrated Gradients", "path by layer integrated gradients", "layer_ig", "#CC79A7"),
     "ablation": _baseline("Ablation", "path by ablation", "ablation", "#000000"),
     "uniform": _baseline("Random", "random path", "random", "#F0E442"),  # edits call another control "random"
+    "heads": _of_units("Head Path", "head path", "heads", "ja", "#882255"),
+    "heads_norm": _of_units("Largest Heads", "path of the largest heads", "heads", "base", "#44AA99"),
+    "heads_gate": _of_units("Gradient × Gate", "path by gradient × gate", "heads", "gate", "#999933"),
+    "mixed": _of_units("Mixed Path", "mixed path", "both", "ja", "#332288"),
+    "neurons": _of_units("Neuron Path (--units)", "neuron path", "neurons", "ja", "#6699CC"),
 }
 
 PAPER = ("base", "influence_pattern", "ja")
@@ -53,12 +67,29 @@ PAPER = ("base", "influence_pattern", "ja")
 #: Keys of METHODS by what `--method` of path/baseline.py calls them.
 BASELINES = {method.job.partition("/")[2]: key for key, method in METHODS.items() if method.job.startswith("baseline/")}
 
-#: With the control of edits, behind the paper's: units that weigh about as much as the neuron path's.
+#: The matched controls of edits, units that weigh about as much as those of a path: by name whose.
+CONTROLS = {"random": "ja", "heads_random": "heads", "mixed_random": "mixed", "neurons_random": "neurons"}
+
+
+def _control(key: str, name: str, colour: str) -> Method:
+    return replace(METHODS[CONTROLS[key]], name=name, noun=name.lower(), score="", colour=colour, drop="")
+
+
+#: With these, that of the neuron path behind the paper's.
 EDITED = {
     **{key: METHODS[key] for key in PAPER},
-    "random": Method("Matched control", "matched control", "ja", "ja", "", "#7F7F7F"),
-    **{key: METHODS[key] for key in BASELINES.values()},
+    "random": _control("random", "Matched control", "#7F7F7F"),
+    **{key: method for key, method in METHODS.items() if key not in PAPER},
+    "heads_random": _control("heads_random", "Matched heads", "#AA4499"),
+    "mixed_random": _control("mixed_random", "Matched mixed", "#88CCEE"),
+    "neurons_random": _control("neurons_random", "Matched neurons", "#BBBBBB"),
 }
+
+#: Those that tables and figures leave out where there are no records of them.
+OPTIONAL = tuple(key for key in EDITED if key not in (*PAPER, "random"))
+
+#: By the value of `--units` what a record calls them.
+UNIT = {"neurons": "neuron", "heads": "head", "both": "both"}
 
 
 @dataclass(frozen=True)
@@ -108,14 +139,31 @@ def _is_list(value: object, of: Callable[[object], bool], count: int | None = No
     return isinstance(value, list) and count in (None, len(value)) and all(map(of, value))
 
 
+@dataclass(frozen=True)
+class UnitSizes:
+    """The sizes where paths are not of neurons alone: `counts` are the units of each of their layers."""
+
+    counts: tuple[int, ...]
+    num_classes: int
+
+    @property
+    def depth(self) -> int:
+        return len(self.counts)
+
+    @property
+    def mlp_dim(self) -> int:
+        return max(self.counts)
+
+
 def is_path(value: object, sizes: Sizes) -> bool:
-    """Whether it is L lists of distinct neurons."""
+    """Whether it is L lists of distinct units."""
 
-    def is_layer(layer: object) -> bool:
-        neurons = _is_list(layer, lambda neuron: _is_index(neuron, sizes.mlp_dim))
-        return neurons and isinstance(layer, list) and 0 < len(layer) == len(set(layer))
+    def is_layer(layer: object, count: int) -> bool:
+        units = _is_list(layer, lambda unit: _is_index(unit, count))
+        return units and isinstance(layer, list) and 0 < len(layer) == len(set(layer))
 
-    return _is_list(value, is_layer, sizes.depth)
+    counts = sizes.counts if isinstance(sizes, UnitSizes) else (sizes.mlp_dim,) * sizes.depth
+    return isinstance(value, list) and len(value) == len(counts) and all(map(is_layer, value, counts))
 
 
 @dataclass(frozen=True)
@@ -132,7 +180,7 @@ class Kind:
 TEXT = Kind("text", lambda value, s: isinstance(value, str))
 CLASS = Kind("one of {C} classes", lambda value, s: _is_index(value, s.num_classes))
 NUMBER = Kind("a number", lambda value, s: _is_number(value))
-PATH = Kind("{L} lists of distinct neurons, each 0 to {last}", is_path)
+PATH = Kind("{L} lists of distinct units, each 0 to {last}", is_path)
 LAYERS = Kind("{L} numbers", lambda value, s: _is_list(value, _is_number, s.depth))
 NEURONS = Kind("{L} lists of numbers", lambda value, s: _is_list(value, lambda x: _is_list(x, _is_number), s.depth))
 WORDS = Kind("{L} words", lambda value, s: _is_list(value, lambda word: isinstance(word, str), s.depth))
@@ -156,6 +204,7 @@ WRITERS = {
     "joint_attr": "`joint_attr`",
     "influence_pattern": "`influence_pattern`",
     "baseline": "`baseline`",
+    "heads": "`joint_attr_heads`",
     "shortlist": "`joint_attr --search shortlist`",
     "auto": "`joint_attr --quadrature auto`",
     "beam": "`joint_attr --search beam`",
@@ -180,12 +229,22 @@ KEYS = {
     "label": Key(CLASS, ("all",), "the image's class; of `--dataset images` the predicted one"),
     "pred": Key(CLASS, ("all",), "the predicted class"),
     "prob": Key(NUMBER, ("all",), "probability of the target"),
-    "ja": Key(PATH, ("joint_attr",), "the neuron path, K neurons per layer, best first"),
-    "ja_score": Key(NUMBER, ("joint_attr",), "its Joint Attribution Score"),
-    "ja_act": Key(NEURONS, ("joint_attr",), "its neurons' activations (mean head: the mean over the patch tokens)"),
-    "base": Key(PATH, ("joint_attr",), "the activation path"),
-    "base_score": Key(NUMBER, ("joint_attr",), "its Joint Attribution Score"),
-    "base_act": Key(NEURONS, ("joint_attr",), "its neurons' activations"),
+    "unit": Key(TEXT, ("heads",), "what the paths are of: `head`, `neuron`, `both`, each layer's heads, then neurons"),
+    "ja": Key(PATH, ("joint_attr", "heads"), "the neuron path, K neurons per layer, best first; of `unit`s where told"),
+    "ja_score": Key(NUMBER, ("joint_attr", "heads"), "its Joint Attribution Score"),
+    "ja_drop": Key(NUMBER, ("heads",), "F(1) - F(0): what F loses with its units at 0, its layers clamped"),
+    "ja_act": Key(
+        NEURONS,
+        ("joint_attr", "heads"),
+        "its neurons' activations, of heads the norms of what they write (mean head: the mean over the patch tokens)",
+    ),
+    "base": Key(PATH, ("joint_attr", "heads"), "the activation path; of heads the largest"),
+    "base_score": Key(NUMBER, ("joint_attr", "heads"), "its Joint Attribution Score"),
+    "base_drop": Key(NUMBER, ("heads",), "its F(1) - F(0)"),
+    "base_act": Key(NEURONS, ("joint_attr", "heads"), "its units' activations or norms"),
+    "gate": Key(PATH, ("heads",), "the path by gradient × gate, of neurons by gradient × activation"),
+    "gate_score": Key(NUMBER, ("heads",), "its Joint Attribution Score"),
+    "gate_drop": Key(NUMBER, ("heads",), "its F(1) - F(0)"),
     "method": Key(TEXT, ("edit", "prune"), "whose paths are edited"),
     "ablation": Key(TEXT, ("ablation",), "what the path's neurons are set to by removal: `mean`, `resample`"),
     "path": Key(
@@ -196,7 +255,7 @@ KEYS = {
     "score": Key(NUMBER, ("influence_pattern", "baseline"), "its Joint Attribution Score"),
     "margin": Key(
         LAYERS,
-        ("joint_attr", "influence_pattern", "baseline"),
+        ("joint_attr", "influence_pattern", "baseline", "heads"),
         "how clearly each layer's choice was made, 0 (a tie) to 1; of a beam below 0 where the path has another neuron "
         "than the best beside its earlier ones",
     ),

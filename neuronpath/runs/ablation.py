@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..attribution.activations import DRAWS, Others, summed_activations
+from ..attribution.sites import NEURONS, Units
 from ..data.loading import batches, load_each
 from ..errors import UserError, one_line
 from ..files import Item, replace_file, writing
@@ -37,8 +38,8 @@ def digest(items: Sequence[Item]) -> str:
     return f"{len(items)} images, {hashlib.sha256(names).hexdigest()[:16]}"
 
 
-def run_means(run: Run, store: Store) -> Tensor:
-    """Each unit's mean activation over all images of the run, (L, H) in float64.
+def run_means(run: Run, store: Store, units: Units) -> Tensor:
+    """Each unit's mean activation over all images of the run, (L, H) in float64; of `units` as `mean_activations`.
 
     Read from `{prefix}.means.npz` beside the records where that is of this model and these images; else computed, by
     one of the processes that share the folder, and written there. UserError where the file is no file of means, where
@@ -47,18 +48,19 @@ def run_means(run: Run, store: Store) -> Tensor:
     inputs = run.plan.inputs
     file = run.directory / f"{inputs.options.output_prefix}.means.npz"
     made_of = {**data_and_model(inputs), "precision": inputs.options.precision, "images": digest(inputs.chosen)}
+    made_of |= {} if units is NEURONS else {"units": units.name}
     identity = json.dumps(made_of, sort_keys=True)
     with store.alone():
         means = _read(file, identity)
         if means is None:
-            means, count = _compute(run)
+            means, count = _compute(run, units)
             content = io.BytesIO()
             np.savez(content, means=means, count=count, made_of=identity)
             with writing(file):
                 replace_file(file, content.getvalue())
-    config = inputs.model.config
-    if means.shape != (config.depth, config.mlp_dim) or not np.isfinite(means).all():
-        raise UserError(f"{file}: not the means of this model's {config.depth} × {config.mlp_dim} units; remove it")
+    depth, width = inputs.model.config.depth, sum(units.widths(inputs.model))
+    if means.shape != (depth, width) or not np.isfinite(means).all():
+        raise UserError(f"{file}: not the means of this model's {depth} × {width} units; remove it")
     return torch.from_numpy(means)
 
 
@@ -73,10 +75,10 @@ def _read(file: Path, identity: str) -> np.ndarray | None:
         raise UserError(f"{file}: not a file of means ({one_line(e)}); remove it") from e
 
 
-def _compute(run: Run) -> tuple[np.ndarray, int]:
+def _compute(run: Run, units: Units) -> tuple[np.ndarray, int]:
     """The means, and of how many images: those that can be read."""
-    inputs, options, config = run.plan.inputs, run.options, run.plan.inputs.model.config
-    sums, count = torch.zeros(config.depth, config.mlp_dim, dtype=torch.float64), 0
+    inputs, options = run.plan.inputs, run.options
+    sums, count = torch.zeros(inputs.model.config.depth, sum(units.widths(inputs.model)), dtype=torch.float64), 0
     with tqdm(
         total=len(inputs.chosen), unit="img", desc="means", dynamic_ncols=True, disable=not options.share.speaks
     ) as bar:
@@ -94,7 +96,7 @@ def _compute(run: Run) -> tuple[np.ndarray, int]:
                 inputs.refuse(item, reason)
             if batch.items:
                 images = inputs.on_device(batch.images)
-                sums += run.fitting(partial(summed_activations, inputs.model, images))
+                sums += run.fitting(partial(summed_activations, inputs.model, images, units=units))
             count += len(batch.items)
             bar.update(len(batch.items))
     if not count:

@@ -14,13 +14,27 @@ from ..attribution.activations import resample
 from ..attribution.controls import matched_draws
 from ..attribution.edits import Edit as AnEdit, edit, gain, remove, retain
 from ..attribution.objectives import OBJECTIVES
+from ..attribution.sites import NEURONS, UNITS, Units
 from ..data.images import ImageSet
 from ..errors import NonFiniteError, UserError
 from ..files import Item, results_folder
 from ..models.staged import StagedModel
 from ..records.args import Args, args_file, differences
 from ..records.reading import label_file, read_class
-from ..records.schema import METHODS, OPERATIONS, PATH, RETAIN, Method, is_path, keys_of
+from ..records.schema import (
+    CONTROLS,
+    EDITED,
+    METHODS,
+    OPERATIONS,
+    PATH,
+    RETAIN,
+    UNIT,
+    Method,
+    Sizes,
+    UnitSizes,
+    is_path,
+    keys_of,
+)
 from ..records.store import Store
 from .ablation import Draw, Resampling, run_means, settings_of
 from .run import Inputs, Plan, Run, data_and_model
@@ -57,6 +71,7 @@ class EditPlan(Plan):
     operations: tuple[str, ...]
     gains: tuple[float, ...]
     double: StagedModel | None
+    units: Units = NEURONS
     ablation: str = "zero"
     means: Tensor | None = None
     resampling: Resampling | None = None
@@ -71,7 +86,7 @@ class EditPlan(Plan):
         return super().check(record)
 
     def begin(self, run: Run, store: Store) -> "EditPlan":
-        return replace(self, means=run_means(run, store)) if self.ablation == "mean" else self
+        return replace(self, means=run_means(run, store, self.units)) if self.ablation == "mean" else self
 
     def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
         """With several draws every result is the mean over them; draw i of the control takes other image i."""
@@ -80,7 +95,8 @@ class EditPlan(Plan):
         paths, ratios = [torch.tensor(own)], list[list[list[float]]]()
         if self.double:
             names = [item.image for item in items]
-            paths, ratios = matched_draws(self.double, images, own, names, seed=self.inputs.options.seed, rows=rows)
+            drawing = {"seed": self.inputs.options.seed, "rows": rows, "units": self.units}
+            paths, ratios = matched_draws(self.double, images, own, names, **drawing)
         paths = [path.to(images.device) for path in paths]
         others = self.resampling.draws(items) if self.resampling else []
         edits = self._edits(paths, others, rows)
@@ -120,20 +136,20 @@ class EditPlan(Plan):
         for name in self.operations:
             if name == RETAIN:
                 assert self.means is not None
-                edits.append([retain(model, path, self.means) for path in paths])
+                edits.append([retain(model, path, self.means, self.units) for path in paths])
             elif name == "remove" and others:
                 of_draws = paths if self.double else paths * len(others)
                 edits.append(
                     [
-                        resample(model, path, draw.images, internal_batch_size=rows)
+                        resample(model, path, draw.images, units=self.units, internal_batch_size=rows)
                         for path, draw in zip(of_draws, others, strict=True)
                     ]
                 )
             elif name == "remove":
-                edits.append([remove(model, path, self.means) for path in paths])
+                edits.append([remove(model, path, self.means, self.units) for path in paths])
             else:
-                edits.append([gain(model, path, OPERATIONS[name].factor) for path in paths])
-        return edits + [[gain(model, path, factor) for path in paths] for factor in self.gains]
+                edits.append([gain(model, path, OPERATIONS[name].factor, self.units) for path in paths])
+        return edits + [[gain(model, path, factor, self.units) for path in paths] for factor in self.gains]
 
 
 def _results(names: list[str], edited: Tensor, labels: Tensor) -> list[dict]:
@@ -166,10 +182,13 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
     if ablation == "mean":
         operations = (*operations, RETAIN)
     writers = ["edit", *operations, *(["gain"] if gains else []), *(["ablation"] if ablation != "zero" else [])]
-    if options.method == "random":
-        k, H = max(sizes, default=0), inputs.model.config.mlp_dim
+    units = UNITS[EDITED[options.method].units]
+    if options.method in CONTROLS:
+        k, H = max(sizes, default=0), min(units.counts(inputs.model))
         if 2 * k > H:
-            raise UserError(f"--method random: paths of {k} of {H} neurons per layer leave too few to draw from")
+            raise UserError(
+                f"--method {options.method}: paths of {k} of {H} {units.noun} per layer leave too few to draw from"
+            )
         where = "cpu" if options.device.type == "mps" else options.device  # mps has no float64
         double = copy.deepcopy(inputs.model).to(where).double()
         writers.append("draws")
@@ -179,6 +198,8 @@ def plan_edits(inputs: Inputs, paths: Paths, operations: tuple[str, ...], settin
         items=inputs.items,
         keys=keys_of(*writers),
         settings={**settings, **settings_of(inputs, ablation), "objective": options.objective},
+        sizes=_path_sizes(inputs, units),
+        units=units,
         lacking=paths.lacking,
         origin=paths.origin,
         paths=paths.of,
@@ -204,15 +225,18 @@ def check_finite(*probabilities: Tensor) -> None:
 
 def read_paths(inputs: Inputs, items: list[Item]) -> Paths:
     """The paths of `items`. UserError for records that are broken, do not fit the model or are of other weights."""
-    options, source, config = inputs.options, inputs.source, inputs.model.config
+    options, source = inputs.options, inputs.source
     directory, method = paths_folder(options)
-    key, origin = method.path, _origin(inputs, directory)
+    key, origin, sizes = method.path, _origin(inputs, directory), _path_sizes(inputs, UNITS[method.units])
     paths: dict[str, list[list[int]]] = {}
 
     def check(record: dict) -> str:
-        if is_path(record.get(key), config):
+        unit = UNIT[method.units]
+        if method.units != "neurons" and record.get("unit") != unit:
+            return f"its unit is not {unit}; give the records of {method.job} for this model"
+        if is_path(record.get(key), sizes):
             return ""
-        return f"its {key} is not {PATH.of(config)}; give the records of {method.job} for this model"
+        return f"its {key} is not {PATH.of(sizes)}; give the records of {method.job} for this model"
 
     for label, names in _images(source, {item.label for item in items}).items():
         file = label_file(directory, options.input_prefix, label)
@@ -222,6 +246,11 @@ def read_paths(inputs: Inputs, items: list[Item]) -> Paths:
     where = f"{directory} ({options.input_prefix})"
     advice = f"no path for it in {where}; run the search on it, or use --on_bad_image skip"
     return Paths(paths, {item: f"{item.image}: {advice}" for item in items if item.image not in paths}, origin)
+
+
+def _path_sizes(inputs: Inputs, units: Units) -> Sizes:
+    config = inputs.model.config
+    return config if units is NEURONS else UnitSizes(tuple(units.counts(inputs.model)), config.num_classes)
 
 
 def read_best(inputs: Inputs, k: int) -> Paths:
@@ -247,7 +276,7 @@ def _images(source: ImageSet, labels: set[int]) -> dict[int, list[str]]:
 
 def paths_folder(options: Namespace) -> tuple[Path, Method]:
     """Where the paths of the chosen method are, and whose they are."""
-    method = METHODS["ja" if options.method == "random" else options.method]
+    method = METHODS[CONTROLS.get(options.method, options.method)]
     own = "edit_operation" in options and method.job != "influence_pattern"  # topK/ has a folder for every K
     job = f"{method.job}_top{options.topK}" if own and (options.topK > 1 or method.job == "ja") else method.job
     directory = getattr(options, method.option) or results_folder(job, options)

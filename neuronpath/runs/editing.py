@@ -26,13 +26,15 @@ def add_paths(parser: Parser, folder: str) -> None:
         help="whose paths are edited. ja: the neuron path; influence_pattern; base: the most active neurons; "
         "gradient_activation, conductance, layer_ig, ablation; uniform: path/baseline.py's random; random, a "
         "control: units that write about as much as those of the neuron path, 5 draws averaged, or, to prune by, units "
-        "drawn uniformly (default: %(default)s)",
+        "drawn uniformly; heads, heads_norm, heads_gate, mixed, neurons: path/joint_attr_heads.py's, with the controls "
+        "heads_random, mixed_random, neurons_random (default: %(default)s)",
     )
     suffix = folder.removeprefix("ja")  # of records of several neurons per layer
     for option, script, default in (
         ("ja", "joint_attr", folder),
         ("influence_pattern", "influence_pattern", "influence_pattern"),
         ("baseline", "baseline", f"baseline/<its method>{suffix}"),
+        ("heads", "joint_attr_heads", f"heads/<its units>{suffix}"),
     ):
         group.add_argument(
             f"--{option}_path",

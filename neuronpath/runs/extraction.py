@@ -12,7 +12,7 @@ from ..attribution.searches import GREEDY, SEARCHES, Beam, Shortlist
 from ..cli import options as opt
 from ..cli.parsing import Parser, positive, target, whole, whole_or_all
 from ..errors import UserError
-from ..records.schema import BASELINES, METHODS
+from ..records.schema import BASELINES, METHODS, UNIT
 from .job import Job
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def settle_attribution(options: Namespace) -> None:
             raise UserError(
                 f"--ig_total_step {options.ig_total_step}: {options.quadrature} needs {least} nodes or more"
             )
-    if "search" not in options:
+    if "beam_width" not in options:  # not all searches
         return
     if options.search == "beam":
         if options.quadrature == AUTO:
@@ -216,6 +216,48 @@ class InfluencePattern(Extraction):
         from .extraction_plan import plan_influence
 
         return plan_influence(inputs, self.methods)
+
+
+class HeadAttribution(Extraction):
+    """Paths of attention's heads, of heads and neurons in turn, or of neurons, and two baselines of each."""
+
+    base_name = "joint_attr_heads"
+
+    @property
+    def scripts(self) -> dict[str, str]:
+        return dict.fromkeys(("cls", "mean"), "path/joint_attr_heads.py")
+
+    def add_options(self, parser: Parser) -> None:
+        super().add_options(parser)
+        group = parser.add_argument_group("units")
+        group.add_argument(
+            "--units",
+            choices=tuple(UNIT),
+            default="heads",
+            help="of what a path is. heads: of every layer K heads; neurons: K neurons of its FFN; both: K heads, then "
+            "K neurons. Every head is scored alone beside the path, as Algorithm 1 says (default: %(default)s)",
+        )
+        opt.add_top_k(group, 1)
+        group.add_argument(
+            "--search",
+            choices=tuple(GREEDY),
+            help="how neurons are searched, as of joint_attr, where there are any (default: shortlist)",
+        )
+
+    def settle(self, options: Namespace) -> None:
+        super().settle(options)
+        if options.units == "heads" and options.search:
+            raise UserError("--search: heads are all scored, each alone; leave it out, or give other --units")
+        if options.units != "heads":
+            options.search = options.search or "shortlist"
+
+    def folder(self, options: Namespace) -> str:
+        return f"heads/{options.units}" + ("" if options.topK == 1 else f"_top{options.topK}")
+
+    def prepare(self, inputs: Inputs) -> Plan:
+        from .extraction_plan import plan_heads
+
+        return plan_heads(inputs)
 
 
 class Baseline(Extraction):

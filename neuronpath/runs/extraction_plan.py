@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,18 +11,20 @@ from ..attribution.adaptive import NODES, find_path_auto
 from ..attribution.baselines import baseline_path
 from ..attribution.candidates import STOPPED
 from ..attribution.forward import resolve_targets
+from ..attribution.heads import find_head_path
 from ..attribution.influence import influence_path
 from ..attribution.objectives import OBJECTIVES, of_classes
 from ..attribution.quadrature import AUTO, Quadrature
 from ..attribution.rankings import RANKINGS, Ablation, RandomUnits, Ranking
 from ..attribution.search import NeuronPath, find_path
 from ..attribution.searches import GREEDY, Beam, Search, Shortlist
+from ..attribution.sites import UNITS
 from ..errors import UserError
 from ..files import Item
-from ..records.schema import BASELINES, METHODS, keys_of
+from ..records.schema import BASELINES, METHODS, NEAR_TIES, UNIT, UnitSizes, keys_of
 from .edit_plan import check_finite
 from .run import Inputs, Plan
-from .summary import NEAR_TIES, ScoreSummary
+from .summary import ScoreSummary
 
 CONVERGED = {1: True, 0: False, -1: None}  # NeuronPath.converged in records
 #: Columns of a record from images, their names, targets and rows.
@@ -116,6 +118,40 @@ def plan_baseline(inputs: Inputs) -> ExtractionPlan:
         return {"logits": found.logits, "path": found.path, "score": found.score, "margin": found.margin}
 
     return _plan(inputs, find, (BASELINES[o.method],), keys_of("baseline"), more)
+
+
+def plan_heads(inputs: Inputs) -> ExtractionPlan:
+    """UserError for numbers that do not fit the model, and for attention that cannot be opened."""
+    o, model, units = inputs.options, inputs.model, UNITS[inputs.options.units]
+    counts, quadrature = units.counts(model), Quadrature(o.quadrature, o.ig_total_step)
+    if o.topK > min(counts):
+        raise UserError(f"--topK {o.topK}: a layer of this model has {min(counts)} {units.noun}")
+    search = {"search": o.search} if o.search else {}
+
+    def find(images: Tensor, _: list[str], targets: Tensor, rows: int) -> dict:
+        named = {**search, "objective": o.objective, "internal_batch_size": rows}
+        found = find_head_path(model, images, targets, quadrature, o.topK, units=units, **named)
+        return {
+            "logits": found.logits,
+            "unit": [UNIT[units.name]] * len(images),
+            "ja": found.path,
+            "ja_score": found.score,
+            "ja_drop": found.drop,
+            "ja_act": found.activation,
+            "base": found.base_path,
+            "base_score": found.base_score,
+            "base_drop": found.base_drop,
+            "base_act": found.base_activation,
+            "gate": found.gradient_path,
+            "gate_score": found.gradient_score,
+            "gate_drop": found.gradient_drop,
+            "margin": found.margin,
+        }
+
+    more = {"units": o.units, "topK": o.topK, "units_per_layer": max(counts), **search}
+    methods = tuple(key for key, method in METHODS.items() if method.job == f"heads/{o.units}")
+    plan = _plan(inputs, find, methods, keys_of("heads"), more)
+    return replace(plan, sizes=UnitSizes(tuple(counts), model.config.num_classes))
 
 
 def _ranking(options: Namespace) -> Ranking:

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 class Job(ABC):
-    """What one script computes; `pool` is the kind of head that it is for, None: either."""
+    """What one script computes; `pool` is the kind of head that it is for, None: either.
+
+    `prefix`: the default of --output_prefix; `files`: what follows it in the names of the results.
+    """
+
+    prefix = "imgnet_all"
+    files = "-<label>.rlt.jsonl"
 
     def __init__(self, pool: str | None = None):
         self.pool = pool
@@ -73,5 +79,5 @@ def parser_of(job: Job, description: str | None) -> Parser:
     opt.add_model(parser, job.pool)
     job.add_options(parser)
     opt.add_running(parser)
-    opt.add_output(parser)
+    opt.add_output(parser, job.prefix, job.files)
     return parser

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..cli import options as opt
 from ..cli.parsing import Parser, proportion, whole
 from ..errors import UserError
-from ..records.schema import OPERATIONS
+from ..records.schema import EDITED, OPERATIONS
 from .editing import add_ablation, add_paths
 from .job import Job
 
@@ -69,6 +69,8 @@ class TopKEdit(Job):
         add_ablation(parser)
 
     def settle(self, options: Namespace) -> None:
+        if options.edit_operation == "prune" and EDITED[options.method].job.startswith("heads/"):
+            raise UserError(f"--method {options.method}: pruning is by paths of neurons of the other scripts")
         if options.ablation != "zero" and options.edit_operation != "remove":
             fault = f"--ablation {options.ablation}: --edit_operation {options.edit_operation} has no use for it"
             raise UserError(f"{fault}; give --edit_operation remove")

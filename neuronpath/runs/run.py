@@ -10,7 +10,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,17 +25,17 @@ from ..cli.exits import DONE, SKIPPED, Report
 from ..cli.options import told, typed_native
 from ..cli.processes import Share
 from ..data.images import ImageSet, open_chosen
-from ..data.loading import Batch, Transform, batches
-from ..data.preprocessing import chosen, paper_half, preprocessing
+from ..data.loading import Batch, Transform, batches, cut, grouped
+from ..data.preprocessing import chosen, paper_half, transform
 from ..errors import NonFiniteError, UserError, out_of_memory
 from ..files import CHECKOUT, Item, model_name, results_folder
 from ..models.checkpoint import HeadError, check_head, load, sha256
 from ..models.configs import AdaptedShape
 from ..models.devices import free
 from ..models.staged import StagedModel
-from ..pixels import settled
+from ..pixels import Preprocessing, settled
 from ..records.args import Args
-from ..records.schema import check_record
+from ..records.schema import Sizes, check_record
 from ..records.store import Store
 from .accuracy import expected_top1, low_accuracy
 from .job import Job
@@ -60,15 +60,14 @@ class Inputs:
     chosen: list[Item]
 
     @property
-    def transform(self) -> Transform:
-        """From an image to what the model takes, (3, S, S)."""
-        options, model = self.options, self.model
-        return preprocessing(options.preprocess, model.config, options.dataset, model.native)
+    def preprocessing(self) -> Preprocessing:
+        """What happens to an image before the model sees it."""
+        return chosen(self.options.preprocess, self.model.config, self.options.dataset, self.model.native)
 
     @property
-    def std(self) -> Sequence[float]:
-        """Of the normalisation, per channel."""
-        return chosen(self.options.preprocess, self.model.config, self.options.dataset, self.model.native).std
+    def transform(self) -> Transform:
+        """From an image to what the model takes, (3, S, S)."""
+        return transform(self.preprocessing)
 
     def on_device(self, images: Tensor) -> Tensor:
         """Loaded images (B, 3, S, S) where the model is, in its dtype."""
@@ -100,6 +99,7 @@ class Plan(ABC):
     `items`: those to compute. `lacking`: those that lack what it takes, each with the reason; one that is to be
     computed is skipped, any other is only listed. `keys`: what a record holds beside `image` and `label`. `settings`:
     what a resumed run must agree with, beside data and model. `origin`: the settings of the records that were read.
+    `sizes`: what paths are checked by, where they are not of the model's neurons alone.
     """
 
     inputs: Inputs
@@ -108,6 +108,7 @@ class Plan(ABC):
     settings: dict[str, Any]
     lacking: dict[Item, str] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+    sizes: Sizes | None = None
 
     @abstractmethod
     def records(self, items: list[Item], images: Tensor, rows: int) -> list[dict]:
@@ -116,13 +117,33 @@ class Plan(ABC):
     @abstractmethod
     def summary(self) -> Summary: ...
 
+    def open_store(self, run: "Run", kind: Callable[..., Store] = Store) -> Store:
+        """Where the run's results go, locked for this process; of `kind`."""
+        options = self.inputs.options
+        return kind(
+            run.directory,
+            options.output_prefix,
+            provenance(run.job, self, run.rows),
+            self.inputs.source.items,
+            self.items,
+            overwrite=options.overwrite,
+            check=self.check,
+            earlier=run.summary.add,
+            labels=run.labels,
+            others=options.dataset == "images",
+        )
+
+    def groups(self, pending: list[Item]) -> list[list[Item]]:
+        """The images that are computed at once, in order."""
+        return cut(pending, self.inputs.options.batch_size)
+
     def begin(self, run: "Run", store: Store) -> "Plan":
         """Itself with what must be known of all the run's images before the first record is computed."""
         return self
 
     def check(self, record: dict) -> str:
         """What is wrong with a record that an earlier run left, or ""."""
-        return check_record(record, self.inputs.model.config, self.keys)
+        return check_record(record, self.sizes or self.inputs.model.config, self.keys)
 
 
 class Run:
@@ -143,7 +164,8 @@ class Run:
     def select(cls, job: Job, options: Namespace) -> "Run | None":
         """Open model and data, choose this process's images and prepare; None where no labels are left for it."""
         model = _load(job, options)
-        source, unread = predicted(open_chosen(options, model.config.num_classes), model, options)
+        every = open_chosen(options, model.config.num_classes)
+        source, unread = predicted(Inputs(options, model, every, every.items, every.items))
         selected = source.select(options.labels, options.images_per_class)
         labels = sorted({item.label for item in selected})
         mine = set(options.share.of(labels))
@@ -158,18 +180,7 @@ class Run:
     def compute(self) -> None:
         """Write the records that are not there yet."""
         plan, started = self.plan, time.perf_counter()
-        with Store(
-            self.directory,
-            self.options.output_prefix,
-            provenance(self.job, plan, self.rows),
-            plan.inputs.source.items,
-            plan.items,
-            overwrite=self.options.overwrite,
-            check=plan.check,
-            earlier=self.summary.add,
-            labels=self.labels,
-            others=self.options.dataset == "images",
-        ) as store:
+        with plan.open_store(self) as store:
             self.resumed = self.summary.images
             computed = set(plan.items)
             self.skipped = [_skipped(item, why) for item, why in plan.lacking.items() if item not in computed]
@@ -217,8 +228,8 @@ class Run:
                     skip(item, plan.lacking[item])
             pending, workers = [item for item in store.pending if item not in plan.lacking], options.num_workers
             on_gpu = options.device.type == "cuda"
-            for batch in batches(
-                source, pending, plan.inputs.transform, options.batch_size, num_workers=workers, pin_memory=on_gpu
+            for batch in grouped(
+                source, plan.groups(pending), plan.inputs.transform, num_workers=workers, pin_memory=on_gpu
             ):
                 for item, message in batch.bad:
                     plan.inputs.refuse(item, message)
@@ -276,16 +287,15 @@ def data_and_model(inputs: Inputs) -> dict[str, Any]:
         **({"classifier_sha256": sha256(options.classifier)} if options.classifier else {}),
         **{f"model_{key}": value for key, value in sorted(model.config.to_dict().items())},
         "preprocess": options.preprocess,
-        **_preprocessing(options, model),
+        **_preprocessing(inputs),
     }
 
 
-def _preprocessing(options: Namespace, model: StagedModel) -> dict[str, Any]:
+def _preprocessing(inputs: Inputs) -> dict[str, Any]:
     """What its name does not say; the paper's is known."""
-    if options.preprocess == "paper":
-        return {"preprocess_mean": 0.5} if paper_half(options.dataset) else {}
-    used = chosen("native", model.config, native=model.native)
-    return {f"preprocess_{name}": value for name, value in used.to_dict().items()}
+    if inputs.options.preprocess == "paper":
+        return {"preprocess_mean": 0.5} if paper_half(inputs.options.dataset) else {}
+    return {f"preprocess_{name}": value for name, value in inputs.preprocessing.to_dict().items()}
 
 
 def provenance(job: Job, plan: Plan, rows: int) -> Args:

@@ -7,9 +7,6 @@ from ..attribution.matching import Match, match_words
 from ..errors import printable
 from ..records.reading import label_files
 
-# Below this margin a precision does not tell which neuron is the better (docs/method.md §7).
-NEAR_TIES = {"fp32": 1e-4, "fp64": 1e-4, "tf32": 5e-4, "bf16": 3e-3}
-
 
 class Summary:
     """Counts over the records of a run; what it adds to them is a subclass's."""
@@ -29,14 +26,18 @@ class Summary:
         """(name, value) of what was found in at least one image."""
         return [("top-1", f"{100 * self.correct / self.images:.2f} %")]
 
+    def written(self, directory: Path, prefix: str) -> tuple[str, str]:
+        """(name, value) of where the results are."""
+        return "files", f"{directory}/{prefix}-<label>.rlt.jsonl ({len(label_files(directory, prefix))} labels)"
+
     def text(self, resumed: int, seconds: float, directory: Path, prefix: str) -> str:
-        new, files = self.images - resumed, label_files(directory, prefix)
+        new = self.images - resumed
         lines = [("images", f"{self.images} ({new} new, {resumed} from earlier runs)")]
         if self.images:
             lines += self.lines()
         if new:
             lines.append(("time", f"{seconds:.1f} s, {seconds / new:.3f} s per new image"))
-        lines.append(("files", f"{directory.resolve()}/{prefix}-<label>.rlt.jsonl ({len(files)} labels)"))
+        lines.append(self.written(directory.resolve(), prefix))
         return "\n".join(f"{name:<11} {value}" for name, value in lines)
 
 
@@ -51,6 +52,7 @@ class ScoreSummary(Summary):
         self.scores, self.unit, self.ladder = scores, unit, ladder
         self.near_tie, self.near_ties = near_tie, 0
         self.sums = dict.fromkeys(scores, 0.0)
+        self.drops: dict[str, float] = {}  # by the key of the score
         self.smallest: list[tuple[float, int, str]] = []  # |margin|, layer, image
         self.layers = self.capped = self.scored = self.deepest = 0  # of shortlists
         self.nodes = self.diverged = 0  # of --quadrature auto
@@ -74,6 +76,9 @@ class ScoreSummary(Summary):
             self.worse += record["ja_score"] < record["greedy_score"]
         for key in self.sums:
             self.sums[key] += record[key]
+            drop = key.replace("_score", "_drop")  # of path/joint_attr_heads.py
+            if drop in record:
+                self.drops[key] = self.drops.get(key, 0.0) + record[drop]
         margin, layer = min((abs(margin), layer) for layer, margin in enumerate(record["margin"]))
         self.near_ties += margin < self.near_tie
         self.smallest = sorted([*self.smallest, (margin, layer, record["image"])])[:3]
@@ -91,9 +96,14 @@ class ScoreSummary(Summary):
         return [
             *super().lines(),
             ("mean JAS", f"{scores}, in units of {self.unit}"),
+            *self._drop_lines(),
             ("margins", margins),
             *self._search_lines(),
         ]
+
+    def _drop_lines(self) -> list[tuple[str, str]]:
+        drops = " · ".join(f"{self.scores[key]} {drop / self.images:.4f}" for key, drop in self.drops.items())
+        return [("F(1) - F(0)", f"{drops}, its layers clamped")] if drops else []
 
     def _search_lines(self) -> list[tuple[str, str]]:
         lines = []

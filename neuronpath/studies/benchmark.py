@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attribution.engine import Problem
+from ..attribution.heads import find_head_path
 from ..attribution.influence import layer_influence
 from ..attribution.quadrature import Quadrature
 from ..attribution.reference import plain_influence, plain_search
@@ -23,7 +24,7 @@ from ..models.adapted import adapt
 from ..models.devices import seconds
 from ..models.staged import StagedModel
 from ..models.vit import VisionTransformer
-from .cost import CountFlops, block_flops, engine_flops, plain_flops
+from .cost import CountFlops, block_flops, engine_flops, head_flops, plain_flops
 
 GIB = 2**30
 
@@ -54,6 +55,19 @@ def searches_table(model: VisionTransformer, images: Tensor, labels: Tensor, ste
         "engine, Gauss-Radau 4": engine(Quadrature("gauss-radau", 4)),
         "shortlist of 4, Gauss-Radau 2": engine(Quadrature("gauss-radau", 2), 4),
         "shortlist of 8, Gauss-Legendre 3": engine(Quadrature("gauss-legendre", 3), 8),
+    }
+
+
+def heads_table(model: VisionTransformer, images: Tensor, labels: Tensor, quadrature: Quadrature, rows: int) -> dict:
+    """The search of neurons beside the exact search of heads at the same nodes, both with all their scores."""
+    given = model, images, labels, quadrature
+    return {
+        f"neurons, {quadrature.rule} {quadrature.steps}": Contender(
+            partial(find_path, *given, internal_batch_size=rows), search_flops(model, quadrature)
+        ),
+        f"heads, every one alone, {quadrature.rule} {quadrature.steps}": Contender(
+            partial(find_head_path, *given, internal_batch_size=rows), head_flops(model.config, quadrature)
+        ),
     }
 
 

@@ -50,6 +50,23 @@ def engine_flops(config: Config, quadrature: Quadrature, candidates: float = 0, 
     return ramped + forward + backward + sum(widths) * clamped + clamped
 
 
+def head_flops(config: Config, quadrature: Quadrature) -> float:
+    """Useful operations of `find_head_path` for one image, heads alone, CLS head, k = 1, three paths and their scores.
+
+    Per node and head: from every layer on the FFN and the blocks behind it, forward and backward. Per node: the stream
+    and its tangent once through FFNs and the other tokens' attention, and the same forward and backward for each
+    baseline's score. Per image: the plain forward, one forward and backward, and three times the clamped forward.
+    """
+    L, T, block = config.depth, config.tokens, block_flops(config)
+    ffn, ffn_of_one = (block_flops(config, n, 0) - block_flops(config, 0, 0) for n in (T, 1))
+    last = block_flops(config, ffn_tokens=1, queries=1)
+    tails = sum(ffn + (L - 2 - layer) * block + last for layer in range(L - 1)) + ffn_of_one
+    others = block_flops(config, ffn_tokens=0, queries=T - 1)
+    clamped = (L - 1) * ffn + max(0, L - 2) * others + ffn_of_one
+    per_node = 2 * (config.num_heads * tails + 3 * clamped)
+    return quadrature.steps * per_node + 3 * L * block + 3 * clamped
+
+
 def plain_flops(config: Config, steps: int) -> int:
     """Operations of `reference.plain_search` for one image: whole forwards, each back to fc2 of block 0."""
     L, block = config.depth, block_flops(config)

@@ -83,6 +83,11 @@ class Subject:
         return mean_activations(self.model, self.images.x)
 
     @cached_property
+    def pool(self) -> Others:
+        """All images, of which those of other classes are drawn."""
+        return Others(zip(self.images.y.tolist(), self.images.names, strict=True))
+
+    @cached_property
     def double(self) -> StagedModel:
         """The model in float64, for draws that do not depend on batches."""
         return copy.deepcopy(self.model).double()
@@ -161,8 +166,8 @@ def measure(subject: Subject, method: Method, few: int) -> dict[str, np.ndarray]
         wide = method.find(subject, of, max(ks) if method.nested else 1)
         synchronize(of.x.device)
         seconds, busy = seconds + time.perf_counter() - started, busy + time.process_time() - cpu
-        draws = [path[..., :1] for path in wide]
-        found = [_effects(subject, of, path) for path in draws]
+        draws, others = [path[..., :1] for path in wide], _others(subject, of)
+        found = [_effects(subject, of, path, others) for path in draws]
         part = {name: np.mean([one[name] for one in found], 0) for name in found[0]}
         if method.nested is not None:
             best = wide if method.nested else method.find(subject, of, max(ks))
@@ -184,10 +189,10 @@ def spread(n: int, count: int) -> slice:
     return slice(None, None, max(1, n // count))
 
 
-def _effects(subject: Subject, of: Images, path: Tensor) -> dict[str, np.ndarray]:
+def _effects(subject: Subject, of: Images, path: Tensor, others: Sequence[Tensor]) -> dict[str, np.ndarray]:
     model = subject.model
-    others = [resample(model, path, _others(subject.images, of, draw)) for draw in range(DRAWS)]
-    edits = [None, remove(model, path), remove(model, path, subject.means), *others, enhance(model, path)]
+    resampled = [resample(model, path, images) for images in others]
+    edits = [None, remove(model, path), remove(model, path, subject.means), *resampled, enhance(model, path)]
     shares = torch.stack([logits.softmax(-1) for logits in edit(model, of.x, *edits)])  # (edits, B, C)
     p = shares[:, torch.arange(len(of)), of.y].double().cpu().numpy()
     right = (shares.argmax(-1) == of.y).double().cpu().numpy()
@@ -197,13 +202,14 @@ def _effects(subject: Subject, of: Images, path: Tensor) -> dict[str, np.ndarray
     return found | {f"right_{name}": right[part].mean(0) for name, part in after.items()}
 
 
-def _others(every: Images, of: Images, draw: int) -> Tensor:
-    """For each of the images `of` one of another class, drawn from `every`."""
-    pool = Others(zip(every.y.tolist(), every.names, strict=True))
+def _others(subject: Subject, of: Images) -> list[Tensor]:
+    """Of every draw for each of the images `of` one of another class."""
+    every, pairs = subject.images, [*zip(of.names, of.y.tolist(), strict=True)]
     places = {name: i for i, name in enumerate(every.names)}
-    pairs = zip(of.names, of.y.tolist(), strict=True)
-    drawn = [places[next(pool.draw(name, label, draw, SEED))[1]] for name, label in pairs]
-    return every.x[drawn]
+    return [
+        every.x[[places[next(subject.pool.draw(name, label, draw, SEED))[1]] for name, label in pairs]]
+        for draw in range(DRAWS)
+    ]
 
 
 def _curves(subject: Subject, of: Images, path: Tensor, ks: list[int]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from ..data.digits import NOISE, write_images
 from ..data.loading import load_images
 from ..models.checkpoint import load, save, sha256
 from ..models.configs import CONFIGS, Config
-from ..models.digits import EPOCHS
+from ..models.digits import CHECKPOINTS, EPOCHS
 from ..models.staged import StagedModel
 from ..models.training import train
 from ..models.vit import VisionTransformer
@@ -19,7 +19,7 @@ from .searches import calibration, every_score, per_layer
 
 SCALES = (0.4, 0.8)  # standard deviations of random weights; from 0.8 on attention and GELU saturate
 RANDOM = {"width": 24, "num_heads": 4, "mlp_dim": 96, "depth": 6}
-ENDINGS = {"ViT-digits": "npz", "MAE-digits": "pth"}
+ENDINGS = {name: Path(file).suffix for name, file in CHECKPOINTS.items()}
 
 Problem = tuple[str, StagedModel, Tensor, Tensor]  # a name, a model, its images and labels
 
@@ -28,7 +28,7 @@ def trained(folder: Path, name: str, seeds: int, per_class: int) -> Iterator[Pro
     """Models of `name` trained on noisy digits, kept in `folder`, with the first held-out images of each class."""
     write_images(folder / "digits")
     for seed in range(seeds):
-        file = folder / f"{name}-{seed}.{ENDINGS[name]}"
+        file = folder / f"{name}-{seed}{ENDINGS[name]}"
         if not file.exists():
             given = load_images(folder / "digits/train", VisionTransformer(CONFIGS[name]))
             save(train(CONFIGS[name], *given, EPOCHS, seed), file)

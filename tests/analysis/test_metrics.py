@@ -13,6 +13,7 @@ from neuronpath.analysis.metrics import (
     Estimate,
     Missing,
     accuracy_difference,
+    class_means,
     difference,
     estimate,
     mean_of_classes,
@@ -352,3 +353,15 @@ def test_records_without_image_names_are_paired_within_their_class():
     one, other = Edited.of(few, "remove"), Edited.of(many, "remove")
     assert one.images == ["4/0", "4/1", "7/0", "7/1"]
     assert other.images == ["4/0", "4/1", "4/2", "7/0", "7/1"]
+
+
+def test_means_of_classes_are_those_that_each_would_have_alone():
+    rng = np.random.default_rng(5)
+    values = {label: rng.normal(size=n) for label, n in ((7, 4), (1, 9), (3, 1), (4, 4), (8, 0), (9, 4))}
+    values[9][:] = 0.25
+    found = class_means(values)
+    assert [*found] == [1, 3, 4, 7, 9]
+    for label, estimated in found.items():
+        alone = estimate(np.full(len(values[label]), label), lambda i, x=values[label]: x[i].mean(-1))
+        assert estimated == alone
+    assert (found[3].low, found[9].low, found[9].high) == (None, 0.25, 0.25)

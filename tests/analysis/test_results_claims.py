@@ -10,8 +10,10 @@ from neuronpath.analysis.results import Results, edited_of, scores_of
 from neuronpath.errors import UserError
 
 BASELINES = ("gradient_activation", "conductance", "layer_ig", "ablation")
-EDITED = ("base", "influence_pattern", "ja", "random", *BASELINES, "uniform")
+HEADS = ("heads", "heads_norm", "heads_gate", "mixed", "neurons", "heads_random", "mixed_random", "neurons_random")
+EDITED = ("base", "influence_pattern", "ja", "random", *BASELINES, "uniform", *HEADS)
 JOBS = ["ja", "influence_pattern", *(f"baseline/{m}" for m in (*BASELINES, "random"))]
+JOBS += ["heads/heads", "heads/both", "heads/neurons"]
 JOBS += [f"edit/remove_enhance/{m}" for m in EDITED]
 
 

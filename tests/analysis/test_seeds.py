@@ -41,7 +41,7 @@ class TestOverSeeds:
         tables = tables_of(folders, PREFIX)
         found = over_seeds(tables)
         assert found["seeds"] == 3
-        assert found["measures"].keys() == MEASURES.keys()
+        assert found["measures"].keys() == MEASURES.keys() - {"drop"}, "paths of heads alone have it"
         for key, methods in found["measures"].items():
             for method, row in methods.items():
                 values = [t["measures"][key][method][MODEL]["value"] for t in tables]

@@ -185,7 +185,7 @@ class TestTable:
         assert ("Influence Pattern", "(1)") in marked
         assert all(mark == {"Influence Pattern": "(1)", "Activation": "(2)"}[method] for method, mark in marked)
         assert not any(cells[0].endswith((" (1)", " (2)")) for _, _, *cells in rows)
-        assert sum(method == "Activation" for method, _ in marked) == len(MEASURES) - 2  # but for two of scores
+        assert sum(method == "Activation" for method, _ in marked) == len(MEASURES) - 3  # but for three of scores
 
     def test_paired_rows_of_scores_and_accuracies(self, folders):
         folders.scores("a")
@@ -280,7 +280,7 @@ class TestTable:
         folders.scores("a")
         for group in GROUPS:
             found = folders.table(groups=[group])["measures"]
-            assert found.keys() == {key for key, measure in MEASURES.items() if measure.group == group}
+            assert found.keys() == {key for key, measure in MEASURES.items() if measure.group == group} - {"drop"}
             assert found
 
     def test_nothing_is_minus_zero(self, folders):

@@ -12,28 +12,33 @@ from neuronpath.analysis.table import GROUPS, MEASURES, markdown, paper_results,
 BASELINES = ["gradient_activation", "conductance", "layer_ig", "ablation", "uniform"]
 ALL = ["base", "influence_pattern", "ja", "random", *BASELINES]
 OTHERS = ["base", "influence_pattern", "random", *BASELINES]
+HEADS = ["heads", "heads_norm", "heads_gate", "mixed", "neurons"]
+EDITED_HEADS = [*HEADS, "heads_random", "mixed_random", "neurons_random"]
 
 
 def test_every_measure_in_order_with_its_name_digits_and_methods():
     found = [(key, m.name, m.group, m.digits, [*m.methods], m.signed, m.paper) for key, m in MEASURES.items()]
     jas = "joint_attribution_score"
-    expected = [(jas, "Joint Attribution Score", "score", 4, ALL[:3] + BASELINES, False, jas)]
+    expected = [(jas, "Joint Attribution Score", "score", 4, ALL[:3] + BASELINES + HEADS, False, jas)]
+    expected.append(("drop", "F(1) - F(0) of the clamped path", "score", 4, HEADS, False, ""))
     names = {"removal": "Removal", "enhancement": "Enhancement"}
     for key, name in names.items():
         own = f"{key}_accuracy_deviation"
-        expected.append((own, f"{name} Accuracy Deviation, points", "accuracy", 2, ALL, True, own))
+        expected.append((own, f"{name} Accuracy Deviation, points", "accuracy", 2, ALL + EDITED_HEADS, True, own))
     for key, name in names.items():
         for what, words in (("mean_ratio", "mean of ratios"), ("ratio_of_means", "ratio of means")):
             title = f"{name} Probability Deviation, {words}"
-            expected.append((f"{key}_probability_deviation_{what}", title, "probability", 4, ALL, False, ""))
+            expected.append(
+                (f"{key}_probability_deviation_{what}", title, "probability", 4, ALL + EDITED_HEADS, False, "")
+            )
     title = "Joint Attribution Score, Neuron Path's mean minus that of"
-    scored = [method for method in OTHERS if method != "random"]
+    scored = [method for method in OTHERS if method != "random"] + ["neurons"]
     expected.append(("paired_joint_attribution_score", title, "paired", 4, scored, True, ""))
     for key, name in names.items():
         title = f"{name}, Neuron Path's mean probability minus that of"
-        expected.append((f"{key}_paired_probability", title, "paired", 4, OTHERS, True, ""))
+        expected.append((f"{key}_paired_probability", title, "paired", 4, OTHERS + EDITED_HEADS, True, ""))
         title = f"{name}, Neuron Path's accuracy minus that of, points"
-        expected.append((f"{key}_paired_accuracy", title, "paired", 2, OTHERS, True, ""))
+        expected.append((f"{key}_paired_accuracy", title, "paired", 2, OTHERS + EDITED_HEADS, True, ""))
     assert found == expected
     assert {key: m.claim for key, m in MEASURES.items() if m.claim} == {
         "paired_joint_attribution_score": 1,

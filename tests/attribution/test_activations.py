@@ -8,7 +8,7 @@ import torch
 from foreign import ARCHITECTURES
 from helpers import KINDS, SHAPES, problem, random_images, random_path
 
-from neuronpath.attribution.activations import Others, activations, mean_activations, resample
+from neuronpath.attribution.activations import Others, activations, mean_activations, resample, unit_activations
 from neuronpath.attribution.edits import Setting, edit, gain, remove, retain
 from neuronpath.attribution.forward import plain_forward
 from neuronpath.models.adapted import adapt
@@ -39,6 +39,18 @@ class TestAgainstTheOracle:
             torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
         for h, layer in zip(activations(model, images), plain_forward(model, images).hidden, strict=True):
             torch.testing.assert_close(h, layer, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_of_units(self, name):
+        model, images, *_ = make(name, SHAPES[name].depth)
+        plain = plain_forward(model, images)
+        for rows in (None, 1, 2):
+            found = unit_activations(model, images, internal_batch_size=rows)
+            torch.testing.assert_close(found.logits, plain.logits, rtol=1e-11, atol=1e-12)
+            for layer, h in enumerate(plain.hidden):
+                torch.testing.assert_close(found.mean[:, layer], h.mean(1), rtol=1e-11, atol=1e-12)
+                torch.testing.assert_close(found.highest[:, layer], h.amax(1), rtol=1e-11, atol=1e-12)
+                assert torch.equal(found.token[:, layer], h.argmax(1))
 
     @pytest.mark.parametrize(("layers", "k"), [(6, 1), (6, 3), (2, 3)])
     @pytest.mark.parametrize("name", KINDS)

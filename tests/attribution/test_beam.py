@@ -103,8 +103,8 @@ def test_results_do_not_depend_on_batches(kind, rule, over):
 def test_no_more_rows_at_once_than_with_one_path(monkeypatch):
     """Every path has its own rows, whatever their number."""
     model, images, labels = make("cls")
-    seen, run = [], model.run
-    monkeypatch.setattr(type(model), "run", lambda self, z, first: seen.append(len(z)) or run(z, first))
+    seen, read = [], model.read
+    monkeypatch.setattr(type(model), "read", lambda self, z: seen.append(len(z)) or read(z))
     for over in (Layer(), Shortlist()):
         find_path(model, images, labels, Quadrature("midpoint", 3), search=Beam(4, over), internal_batch_size=3)
     assert max(seen) == 3

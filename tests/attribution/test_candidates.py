@@ -88,7 +88,7 @@ def test_scores_of_all_candidates_equal_the_oracle(name, objective):
 @pytest.mark.parametrize("search", ["shortlist", "exhaustive"])
 @pytest.mark.parametrize("name", KINDS)
 def test_results_do_not_depend_on_how_candidates_are_batched(name, search):
-    model, images, labels = make(name, images=4)
+    model, images, labels = problem(tiny_config(name, depth=4, mlp_dim=13), 4)
     arguments = (Quadrature(RULE, M), 2)
     expected = find_path(model, images, labels, *arguments, search=search, internal_batch_size=10_000)
     for rows in (1, 2, 3, 7, 40):  # with 1 and 2 the nodes of one image are apart

@@ -148,9 +148,9 @@ class TestMatchedDraws:
         model, images, paths = self.make(k=2)
         (whole, whole_ratios), asked = matched_draws(model, images, paths, self.NAMES, seed=0, rows=100), []
 
-        def weights(model, images):
+        def weights(model, images, units):
             asked.append(len(images))
-            return unit_weights(model, images)
+            return unit_weights(model, images, units)
 
         monkeypatch.setattr("neuronpath.attribution.controls.unit_weights", weights)
         parts, ratios = matched_draws(model, images, paths, self.NAMES, seed=0, rows=rows)
@@ -219,7 +219,7 @@ class TestWeights:
         model = random_model(tiny_config(kind), seed=3)
         images = random_images(model.config, 3)
         expected = torch.stack([oracle.unit_weights(model, image) for image in images])
-        torch.testing.assert_close(unit_weights(model, images), expected, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(torch.stack(unit_weights(model, images), 1), expected, rtol=1e-12, atol=1e-15)
         assert (expected > 0).any()
 
     def test_of_an_adapted_model_its_layer_scale_counts(self):
@@ -234,7 +234,8 @@ class TestWeights:
         with torch.no_grad():
             module(images)
             expected = torch.stack([h * length for h, length in zip(seen, lengths, strict=True)], 1)
-        torch.testing.assert_close(unit_weights(adapt(module, images), images), expected, rtol=1e-9, atol=1e-12)
+        found = torch.stack(unit_weights(adapt(module, images), images), 1)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 class TestRatios:

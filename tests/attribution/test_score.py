@@ -53,7 +53,7 @@ def test_the_score_of_the_found_path_is_its_given_path_score():
 def test_a_neuron_named_twice_in_a_layer_is_refused_wherever_it_stands():
     model, images = random_model(tiny_config()), torch.zeros(1, 3, 9, 9).double()
     for layer in ([3, 3, 5], [3, 5, 3], [5, 3, 4, 5]):
-        with pytest.raises(ValueError, match="names one neuron twice"):
+        with pytest.raises(ValueError, match="names one unit twice"):
             score_path(model, images, torch.zeros(1).long(), torch.tensor([[layer] * 6]))
 
 

@@ -162,7 +162,7 @@ class TestRefusals:
             ),
             (torch.full((5, 6, 1), 28), "a path's neurons are 0 to 27, but this one holds 28 to 28"),
             (torch.tensor([-1, 4]).expand(5, 6, 2), "a path's neurons are 0 to 27, but this one holds -1 to 4"),
-            (torch.full((5, 6, 2), 3), "a path names one neuron twice in a layer"),
+            (torch.full((5, 6, 2), 3), "a path names one unit twice in a layer"),
         ],
     )
     def test_of_a_path_by_scores(self, path, said):

@@ -216,6 +216,8 @@ class TestCifar:
         for found in batches(source, source.items, ToTensor(), batch_size=2, num_workers=2):
             for item, image in zip(found.items, found.images, strict=True):
                 assert np.array_equal((image * 255).round().byte(), self.IMAGES[int(item.image)])
+        last = self.IMAGES[6].transpose(1, 2, 0).tobytes()
+        assert source.sha256(Item("6", 1)) == hashlib.sha256(last).hexdigest()
         with pytest.raises(UserError, match="3 classes"):
             open_dataset(name, tmp_path, 10)
 

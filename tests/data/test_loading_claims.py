@@ -73,7 +73,10 @@ class TestBatches:
         found = {}
         monkeypatch.setattr(torch.utils.data, "DataLoader", lambda data, **more: found.update(more) or [])
         batches(source, source.items, lambda image: image, **given)
-        assert {name: found[name] for name in asked} == asked
+        size, items = asked["batch_size"], range(len(source.items))
+        assert found["batch_sampler"] == [[*items[i : i + size]] for i in items[::size]]
+        rest = {name: value for name, value in asked.items() if name != "batch_size"}
+        assert {name: found[name] for name in rest} == rest
         assert not found.get("shuffle")
         assert not found.get("drop_last")
 

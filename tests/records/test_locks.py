@@ -22,7 +22,7 @@ class TestLocks:
 
         monkeypatch.setattr("fcntl.lockf", first)
         locks = Locks(tmp_path, "imgnet_all", [1])
-        _, stderr = start("-c", HOLD, tmp_path, 1).communicate("", timeout=60)
+        _, stderr = start("-c", HOLD, tmp_path, "imgnet_all", 1).communicate("", timeout=60)
         assert "label 1 of imgnet_all is being written by process" in stderr
         locks.close()
         assert list(tmp_path.iterdir()) == []

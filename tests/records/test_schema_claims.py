@@ -8,14 +8,19 @@ from helpers import tiny_config
 
 from neuronpath.records.schema import (
     BASELINES,
+    CONTROLS,
     EDITED,
     KEYS,
     METHODS,
     MOST_UNITS,
     OPERATIONS,
+    OPTIONAL,
     PAPER,
     PATHS,
+    UNIT,
+    UnitSizes,
     check_record,
+    is_path,
     keys_of,
 )
 
@@ -40,10 +45,10 @@ LISTS = (
     ],
 )
 LAYERS = ([[0, 0.5], [-1, 1e9]], [[0], [0, 1, 2], [0, "1"], [0, None], 0, None, {}])
-PATH_SAYS = "2 lists of distinct neurons, each 0 to 4"
+PATH_SAYS = "2 lists of distinct units, each 0 to 4"
 #: By key: what is said, values that are sound, and values that are not.
 VALUES = {
-    **dict.fromkeys(("image", "method", "ablation"), ("text", ["", "a"], [None, 1, ["a"]])),
+    **dict.fromkeys(("image", "unit", "method", "ablation"), ("text", ["", "a"], [None, 1, ["a"]])),
     **dict.fromkeys(
         ("label", "pred", "original_label", "remove_label", "enhance_label", "retain_label", "prune_label"),
         ("one of 3 classes", *INDEX),
@@ -52,7 +57,8 @@ VALUES = {
         ("prob", "ja_score", "base_score", "score", "greedy_score", "original", "remove", "enhance", "retain", "prune"),
         ("a number", *NUMBER),
     ),
-    **dict.fromkeys(("ja", "base", "path"), (PATH_SAYS, *LISTS)),
+    **dict.fromkeys(("gate_score", "ja_drop", "base_drop", "gate_drop"), ("a number", *NUMBER)),
+    **dict.fromkeys(("ja", "base", "gate", "path"), (PATH_SAYS, *LISTS)),
     **dict.fromkeys(
         ("ja_act", "base_act", "control_ratio"),
         ("2 lists of numbers", [[[0.5], [1]], [[], [1, 2]]], [[[0.5]], [[1], ["a"]], [1, 2], None, [[1], [2], [3]]]),
@@ -90,6 +96,8 @@ class TestValues:
 
 class TestWriters:
     JOINT = ("pred", "prob", "ja", "ja_score", "ja_act", "base", "base_score", "base_act", "margin")
+    OF_HEADS = ("pred", "prob", "unit", "ja", "ja_score", "ja_drop", "ja_act", "base", "base_score", "base_drop")
+    HEADS = (*OF_HEADS, "base_act", "gate", "gate_score", "gate_drop", "margin")
     EDIT = ("pred", "prob", "method", "path", "original", "original_label")
 
     @pytest.mark.parametrize(
@@ -99,6 +107,7 @@ class TestWriters:
             (("joint_attr",), JOINT),
             (("influence_pattern",), ["pred", "prob", "path", "score", "margin"]),
             (("baseline",), ["pred", "prob", "path", "score", "margin"]),
+            (("heads",), HEADS),
             (
                 ("joint_attr", "shortlist", "auto"),
                 (*JOINT, "search_rank", "search_scored", "search_stopped", "nodes", "converged"),
@@ -118,7 +127,7 @@ class TestWriters:
         assert keys_of(*writers) == tuple(keys)
 
     def test_paths(self):
-        assert PATHS == ("ja", "base", "path")
+        assert PATHS == ("ja", "base", "gate", "path")
         assert MOST_UNITS == 1_048_576
 
     def test_methods_are_the_papers_in_its_order(self):
@@ -137,9 +146,34 @@ class TestWriters:
             ("random", "Matched control", "matched control", "ja", "ja", "", "#7F7F7F"),
             *((key, *names, f"baseline/{job}", "path", "score", colour) for key, job, *names, colour in self.OTHERS),
         ]
-        assert [(name, *asdict(method).values()) for name, method in EDITED.items()] == rows
-        assert [*METHODS.items()] == [item for item in EDITED.items() if item[0] != "random"]
+        found = [(name, *asdict(method).values()) for name, method in EDITED.items()]
+        assert found[:9] == [(*row, "neurons", "") for row in rows]
+        assert [*METHODS.items()] == [item for item in EDITED.items() if item[0] not in CONTROLS]
         assert tuple(EDITED)[:3] == PAPER
+        assert {*OPTIONAL} == {*EDITED} - {*PAPER, "random"}
+
+    def test_paths_of_heads_are_those_of_their_script(self):
+        keys = {"heads": "ja", "heads_norm": "base", "heads_gate": "gate", "mixed": "ja", "neurons": "ja"}
+        units = {"mixed": "both", "neurons": "neurons"}
+        assert [*METHODS][8:] == [*keys]
+        for name, key in keys.items():
+            method, of = METHODS[name], units.get(name, "heads")
+            assert (method.units, method.job, method.option) == (of, f"heads/{of}", "heads_path")
+            assert (method.path, method.score, method.drop) == (key, f"{key}_score", f"{key}_drop")
+        assert {"random": "ja", **{f"{name}_random": name for name in ("heads", "mixed", "neurons")}} == CONTROLS
+        for name, of in CONTROLS.items():
+            assert (EDITED[name].job, EDITED[name].path, EDITED[name].score) == (METHODS[of].job, METHODS[of].path, "")
+            assert EDITED[name].units == METHODS[of].units
+        assert len({method.colour for method in EDITED.values()}) == len(EDITED)
+        assert [*UNIT.items()] == [("neurons", "neuron"), ("heads", "head"), ("both", "both")]
+
+    def test_a_path_of_sites_with_different_units(self):
+        sizes = UnitSizes((2, 5), 3)
+        assert is_path([[1], [4, 0]], sizes)
+        assert not is_path([[2], [4]], sizes)
+        assert not is_path([[1]], sizes)
+        fault = check_record({"label": 0, "ja": [[2], [4]]}, sizes, ())
+        assert fault == "ja is not 2 lists of distinct units, each 0 to 4"
 
     OTHERS = (
         ("gradient_activation",) * 2 + ("Gradient × Activation", "path by gradient × activation", "#E69F00"),
@@ -155,7 +189,7 @@ class TestWriters:
     def test_which_option_of_edit_tells_where_records_are(self):
         options = {"base": "ja_path", "influence_pattern": "influence_pattern_path", "ja": "ja_path"}
         options |= dict.fromkeys(BASELINES.values(), "baseline_path") | {"random": "ja_path"}
-        assert {key: method.option for key, method in EDITED.items()} == options
+        assert {key: method.option for key, method in EDITED.items() if not method.job.startswith("heads")} == options
 
     def test_operations(self):
         assert json.loads(json.dumps({name: asdict(one) for name, one in OPERATIONS.items()})) == {

@@ -355,11 +355,11 @@ class TestFaults:
         edits("--ablation", "mean", out=tmp_path / "whole")
         rows = []
 
-        def short(model, images, at_once):
+        def short(model, images, at_once, units):
             rows.append(at_once)
             if at_once > 3:
                 raise torch.OutOfMemoryError("out of memory")
-            return summed_activations(model, images, at_once)
+            return summed_activations(model, images, at_once, units)
 
         monkeypatch.setattr("neuronpath.runs.ablation.summed_activations", short)
         edits("--ablation", "mean", "--internal_batch_size", 12)

@@ -322,8 +322,9 @@ class TestFaults:
         weigh = unit_weights
         broken = [torch.tensor([0.0, torch.nan, 0, 0])]
 
-        def weights(model, images):
-            return weigh(model, images) + (broken.pop() if broken else torch.zeros(len(images)))[:, None, None]
+        def weights(model, images, units):
+            added = (broken.pop() if broken else torch.zeros(len(images)))[:, None]
+            return [layer + added for layer in weigh(model, images, units)]
 
         monkeypatch.setattr("neuronpath.attribution.controls.unit_weights", weights)
         message = edits("--method", "random", "--batch_size", 4, code=2)

@@ -96,9 +96,9 @@ class TestPaths:
         write_paths(run.root / "ja", units=29)
         file = run.root / "ja/imgnet_all-0.rlt.jsonl"
         file.write_text(json.dumps({"image": IMAGES[1], "ja": [[28]] * 6}) + "\n")
-        words = "its ja is not 6 lists of distinct neurons, each 0 to 27; give the records of ja for this model"
+        words = "its ja is not 6 lists of distinct units, each 0 to 27; give the records of ja for this model"
         assert said(run) == f"{file}, line 1: {IMAGES[1]}: {words}"
-        words = "its base is not 6 lists of distinct neurons, each 0 to 27; give the records of ja for this model"
+        words = "its base is not 6 lists of distinct units, each 0 to 27; give the records of ja for this model"
         assert said(run, "--method", "base") == f"{file}, line 1: {IMAGES[1]}: {words}"
 
     def test_paths_of_other_lengths_are_named_with_their_images(self, run):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from neuronpath.runs.summary import NEAR_TIES, EditSummary, ScoreSummary
+from neuronpath.records.schema import NEAR_TIES
+from neuronpath.runs.summary import EditSummary, ScoreSummary
 
 
 def test_near_ties_by_precision():

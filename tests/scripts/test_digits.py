@@ -94,9 +94,9 @@ def test_every_script_runs_from_the_root_and_from_its_folder(script, tmp_path):
 
 
 def test_neuron_paths_score_highest_and_are_drawn(tmp_path):
-    activation, influence, neuron = mean_scores(tmp_path, 80, "--images_per_class", 8)
+    activation, influence, neuron = mean_scores(tmp_path, 20, "--images_per_class", 2)
     assert all(n > max(others) for n, *others in zip(neuron, influence, activation, strict=True))
-    run_script("scripts/plot_paths.py", "--results", tmp_path / "ja/ViT-digits", "--output", tmp_path / "a").expect()
+    run_file("scripts/plot_paths.py", "--results", tmp_path / "ja/ViT-digits", "--output", tmp_path / "a").expect()
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert (tmp_path / "a.pdf").exists()
 

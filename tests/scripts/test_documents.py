@@ -38,11 +38,11 @@ def test_every_test_file_in_backticks_is_there(name):
 
 
 def test_tests_mirror_the_package():
-    """A folder of tests for every wing; a file of tests is named after a module of it."""
+    """A folder of tests for every wing; a file of tests is named after a module or folder of it."""
     wings = {file.parent.name for file in ROOT.glob("neuronpath/*/__init__.py")}
     assert {folder.name for folder in TESTS.iterdir() if any(folder.glob("test_*.py"))} == wings | {"scripts"}
     for wing in wings:
-        modules = ["precision", *(file.stem for file in (ROOT / "neuronpath" / wing).glob("*.py"))]  # of all modules
+        modules = ["precision", *(file.stem for file in (ROOT / "neuronpath" / wing).iterdir())]  # of all modules
         for file in (TESTS / wing).glob("test_*.py"):
             assert any(re.fullmatch(rf"test_{module}(_\w+)?", file.stem) for module in modules), file
 

@@ -10,7 +10,6 @@ from made import write_paths
 FOLDER = "experiments/quantitative-comparison/manipulation"
 VIT, MAE = f"{FOLDER}/ViT/edit.py", f"{FOLDER}/MAE/edit.py"
 PLOT = f"topK/{FOLDER}/analysis/plot_probability_deviation.py"
-PLACES = ("from the root", "from its folder, in a process of its own")
 
 
 def test_vit_from_the_root(edits):
@@ -26,7 +25,7 @@ def test_mae_from_its_own_folder_with_relative_paths(wide):
     write_paths(wide.ja, units=90)
     here = (ROOT / MAE).parent
     words = [os.path.relpath(word, here) if word.startswith("/") else word for word in wide.words()]
-    result = run_script(MAE, *words, cwd=here)
+    result = run_file(MAE, *words, cwd=here)
     if wide.pool == "mean":
         result.expect()
         assert list(records(wide.out)) == IMAGES
@@ -37,12 +36,14 @@ def test_mae_from_its_own_folder_with_relative_paths(wide):
 
 
 class TestTopK:
-    @pytest.mark.parametrize(("start", "cwd"), [(run_file, ROOT), (run_script, (ROOT / PLOT).parent)], ids=PLACES)
-    def test_the_pictures(self, start, cwd, pruned):
-        assert start(PLOT, "--results", pruned, cwd=cwd).expect().stdout.startswith("| model |")
-        assert (pruned / "pruning.npz").exists()
-        for name in ("prob", "top1"):
-            assert (pruned / f"pruning-tiny-{name}.png").stat().st_size > 5000
+    def test_the_pictures_from_the_root_and_from_their_folder(self, pruned):
+        for cwd in (ROOT, (ROOT / PLOT).parent):
+            assert run_file(PLOT, "--results", pruned, cwd=cwd).expect().stdout.startswith("| model |")
+            (pruned / "pruning.npz").unlink()
+            for name in ("prob", "top1"):
+                picture = pruned / f"pruning-tiny-{name}.png"
+                assert picture.stat().st_size > 5000
+                picture.unlink()
 
     def test_two_runs_of_the_same_settings_are_refused(self, pruned):
         shutil.copytree(pruned / "ja1/tiny", pruned / "copy/tiny")
@@ -50,15 +51,13 @@ class TestTopK:
         assert (result.code, len(result.stderr.splitlines())) == (2, 1)
         assert "same settings" in result.stderr
 
-    @pytest.mark.parametrize(
-        ("start", "cwd"), [(run_file, ROOT), (run_script, ROOT / f"topK/{FOLDER}/ViT")], ids=PLACES
-    )
-    def test_the_edits(self, start, cwd, topk, tmp_path):
+    @pytest.mark.parametrize("cwd", [ROOT, ROOT / f"topK/{FOLDER}/ViT"], ids=["from the root", "from its folder"])
+    def test_the_edits(self, cwd, topk, tmp_path):
         words = topk.words("--topK", 2, out=tmp_path / "out")
-        start(f"topK/{FOLDER}/ViT/edit.py", *words, cwd=cwd).expect()
+        run_file(f"topK/{FOLDER}/ViT/edit.py", *words, cwd=cwd).expect()
         assert len(records(tmp_path / "out")) == 6
 
-    def test_the_search_from_its_folder(self, topk, tmp_path):
+    def test_the_search_from_its_folder_in_a_process_of_its_own(self, topk, tmp_path):
         given = ("--dataset", "imagefolder", "--dataset_path", topk.images, "--pretrain_weight", topk.checkpoint)
         options = ("--output_dir", tmp_path / "top", "--topK", 2)
         run_script("topK/path/joint_attr.py", *given, *options, cwd=ROOT / "topK/path").expect()

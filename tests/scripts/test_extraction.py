@@ -12,10 +12,8 @@ from neuronpath.models.checkpoint import save
 SCRIPT = "path/joint_attr.py"
 
 
-class TestProcess:
-    """In a process of its own."""
-
-    def test_from_the_root(self, run):
+class TestFromAnyFolder:
+    def test_from_the_root_in_a_process_of_its_own(self, run):
         result = run_script(SCRIPT, *run.words("--num_workers", 2)).expect()
         assert result.messages == []
         assert str(run.out) in result.stdout
@@ -24,7 +22,7 @@ class TestProcess:
     def test_from_its_own_folder_with_relative_paths(self, run):
         here = ROOT / "path"
         words = [os.path.relpath(word, here) if word.startswith("/") else word for word in run.words()]
-        result = run_script(SCRIPT, *words, cwd=here).expect()
+        result = run_file(SCRIPT, *words, cwd=here).expect()
         assert result.messages == []
         assert str(run.out) in result.stdout
         assert list(records(run.out)) == IMAGES
@@ -32,7 +30,7 @@ class TestProcess:
     def test_hostile_checkpoint_runs_nothing(self, run, tmp_path):
         canary, hostile = tmp_path / "canary", tmp_path / "hostile.npz"
         np.savez(hostile, **{**np.load(run.checkpoint), "head/bias": np.array([Payload(canary)], dtype=object)})
-        result = run_script(SCRIPT, *run.words(checkpoint=hostile))
+        result = run_file(SCRIPT, *run.words(checkpoint=hostile))
         assert result.fault.startswith("joint_attr.py: ")
         assert "hostile.npz" in result.fault
         assert result.stdout == ""
@@ -41,7 +39,7 @@ class TestProcess:
 
     def test_unreadable_image_in_mid_run(self, run):
         (run.images / "class3" / "02.png").write_text("no image")
-        result = run_script(SCRIPT, *run.words("--batch_size", 2, "--num_workers", 1))
+        result = run_file(SCRIPT, *run.words("--batch_size", 2, "--num_workers", 1))
         assert str(run.images / "class3" / "02.png") in result.fault
         assert result.stdout == ""
         assert list(records(run.out)) == IMAGES[:8]

@@ -27,10 +27,12 @@ JOBS = {
     "path/influence_pattern.py": ("InfluencePattern", "cls", "influence-pattern"),
     "path/influence_pattern_mae.py": ("InfluencePattern", "mean", "influence-pattern-mae"),
     "path/baseline.py": ("Baseline", None, "baseline"),
+    "path/joint_attr_heads.py": ("HeadAttribution", None, "joint-attr-heads"),
     f"{MANIPULATION}/ViT/edit.py": ("Edit", "cls", "edit"),
     f"{MANIPULATION}/MAE/edit.py": ("Edit", "mean", "edit-mae"),
     "topK/path/joint_attr.py": ("TopKAttribution", "cls", "topk-joint-attr"),
     f"topK/{MANIPULATION}/ViT/edit.py": ("TopKEdit", "cls", "topk-edit"),
+    "scripts/top_images.py": ("TopImages", None, "top-images"),
 }
 
 

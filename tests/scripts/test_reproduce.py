@@ -49,8 +49,9 @@ def test_every_stage_is_named_before_it_starts(smoke):
             expected += [f"joint_attr: {root}/ja_top5/{model}"]
             runs = [f"{method}/k5-p1-all-{tokens}" for method in ("ja", "base", "random") for tokens in ("cls", "all")]
             expected += [f"edit: {root}/pruning/{run}/{model}" for run in runs]
+        expected += [f"top_images: {root}/top_images/{model}", "unit_maps"]
         expected += [f"{script}: {root}/similarity/{model}" for script in ("pair-sim", "paper-plot")]
-    expected += ["plot_probability_deviation", "table"]
+    expected += ["plot_probability_deviation", "study_shrink", "table", "atlas"]
     assert re.findall(r"^== (.*)$", printed, re.M) == expected
 
 
@@ -70,9 +71,13 @@ def test_smoke_makes_every_record_and_picture(smoke):
         assert len({record["image"] for record in records}) == len(records)
         assert len(records) == (20 if "pruning" in folder.parts else 60)
     pictures = {file.relative_to(root).as_posix() for file in root.rglob("*.png")}
-    assert pictures == {
+    thumbs = {picture for picture in pictures if picture.startswith("atlas/thumbs/")}
+    assert len(thumbs) == 60
+    assert (root / "atlas/index.html").is_file()
+    assert pictures - thumbs == {
         "pruning/pruning-ViT-digits-prob.png",
         "pruning/pruning-ViT-digits-top1.png",
+        "shrink/study.png",
         *(f"similarity/{m}/{name}.png" for m in ("ViT-digits", "MAE-digits") for name in ("similarity", "paper-plot")),
     }
 

@@ -34,19 +34,25 @@ class TestReproduce:
                 more = f" --edit_operation prune{how} --prune_tokens {tokens} --method {method}"
                 more += f" --ja_path @/r/ja_top5/{model}"
                 out.append(self.extraction(f"topK/{MANIPULATION}/ViT/edit", job, *common_of, more))
-        return out
+        return [*out, self.extraction("scripts/top_images", "top_images", *common_of, "")]
 
-    def similarity(self, model: str, file: str, classes: str, where: str) -> list[str]:
+    def similarity(self, model: str, file: str, classes: str, where: str, common: str) -> list[str]:
+        given = f"--model_type {model} --pretrain_weight {file}"
         similar = f"--results @/r/ja/{model} --dataset_path {where} --output_dir @/r/similarity/{model}"
         return [
-            f"@/experiments/similarity/pair-sim.py {similar} --model_type {model} --pretrain_weight {file}",
+            f"@/scripts/unit_maps.py {common} {given} --results @/r",
+            f"@/experiments/similarity/pair-sim.py {similar} {given}",
             f"@/experiments/similarity/paper-plot.py {similar}{classes}",
         ]
 
-    def end(self, models) -> list[str]:
+    def end(self, models, data: str, smaller: str = "") -> list[str]:
+        """`smaller`: options of the study of smaller models, none where there are no training images."""
+        where = "--kept @/r/shrink --output @/r/shrink/study"
         return [
             f"@/topK/{MANIPULATION}/analysis/plot_probability_deviation.py --results @/r/pruning",
+            *([f"@/scripts/study_shrink.py {smaller} {where}"] if smaller else []),
             f"@/scripts/table.py --results @/r --models {' '.join(models)} --json @/r/table.json",
+            f"@/scripts/atlas.py --results @/r --models {' '.join(models)} {data} --output @/r/atlas",
         ]
 
     @pytest.mark.parametrize("launch", [None, "torchrun --nproc_per_node 8", "python"])
@@ -64,18 +70,19 @@ class TestReproduce:
         common = f"--dataset imagenet1k --dataset_path {where} --labels 0-99"
         given = {"RESULTS": str(checkout.root / "r")} | ({"LAUNCH": launch} if launch else {})
         found = checkout.run("scripts/reproduce.sh", "--labels", "0-99", **given)
+        end = self.end(files, f"--dataset imagenet1k --dataset_path {where}")
         weights, shares = " ".join(files.values()), ("0.25", "0.5", "0.75", "1")
         check = (
             f"@/scripts/check.py --checks weights data cost --pretrain_weight {weights} --img_size 224{rule} {common}"
         )
         jobs = {name: self.jobs(name, file, common, rule, shares) for name, file in files.items()}
-        pictures = {name: self.similarity(name, file, "", where) for name, file in files.items()}
+        pictures = {name: self.similarity(name, file, "", where, common) for name, file in files.items()}
         if launch:
             each = [line for name in files for line in (row(*jobs[name], start=launch), row(*pictures[name]))]
-            assert found == [row(check), *each, row(*self.end(files))]
+            assert found == [row(check), *each, row(*end)]
         else:
             each = [stage for name in files for stage in (*jobs[name], *pictures[name])]
-            assert found == [row(check, *each, *self.end(files))]
+            assert found == [row(check, *each, *end)]
 
     def test_smoke(self, checkout):
         files = {"ViT-digits": "@/ckpt/ViT-digits.npz", "MAE-digits": "@/ckpt/MAE-digits.pth"}
@@ -88,16 +95,44 @@ class TestReproduce:
         each = [
             stage
             for name, file in files.items()
-            for stage in (*self.jobs(name, file, anew, rule, ["1"]), *self.similarity(name, file, classes, where))
+            for stage in (
+                *self.jobs(name, file, anew, rule, ["1"]),
+                *self.similarity(name, file, classes, where, common),
+            )
         ]
         check = f"@/scripts/check.py --checks weights data cost --pretrain_weight {weights}{rule} {common}"
-        assert found == ["python @/scripts/train_digits.py", row(check, *each, *self.end(files))]
+        end = self.end(files, f"--dataset digits --dataset_path {where}")
+        assert found == ["python @/scripts/train_digits.py", row(check, *each, *end)]
+
+    def test_smaller_models_where_there_are_training_images(self, checkout):
+        checkout.touch("ckpt/ViT-B_32.npz", "ckpt/ViT-digits.npz", "dataset/digits/train/x", "train/x")
+        r, rule = str(checkout.root / "r"), "--importances path_1 taylor_all --shares 0.5"
+        (*_, last) = checkout.run("scripts/reproduce.sh", "--smoke", MODELS="ViT-digits", RESULTS=r)
+        assert not checkout.found.stderr
+        given = "--dataset digits --dataset_path @/dataset/digits/val --images_per_class 6"
+        given += " --pretrain_weight @/ckpt/ViT-digits.npz --training_path @/dataset/digits/train"
+        data = "--dataset digits --dataset_path @/dataset/digits/val"
+        assert stages(last)[-4:] == self.end(["ViT-digits"], data, f"{given} --training_per_class 1 {rule}")
+
+        rule = "--importances path_1 activation taylor taylor_all magnitude random --shares 0.9 0.7 0.5 0.3"
+        for each, more in (("", " --images_per_class 5"), ("3", "")):
+            train = {"TRAIN_PATH": str(checkout.root / "train"), "TRAIN_PER_CLASS": "7", "IMAGES_PER_CLASS": each}
+            (last,) = checkout.run("scripts/reproduce.sh", "--no_cuda", MODELS="ViT-B_32", RESULTS=r, **train)
+            given = "--dataset imagenet1k --dataset_path @/dataset/imagenet2012/val"
+            given += f"{' --images_per_class 3' if each else ''} --no_cuda --img_size 224"
+            given += " --pretrain_weight @/ckpt/ViT-B_32.npz --training_path @/train --training_per_class 7"
+            data = "--dataset imagenet1k --dataset_path @/dataset/imagenet2012/val"
+            assert stages(last)[-4:] == self.end(["ViT-B_32"], data, f"{given} {rule}{more}")
+
+        checkout.run("scripts/reproduce.sh", MODELS="ViT-B_32", RESULTS=r)
+        where = f"{checkout.root}/dataset/imagenet2012/train"
+        assert checkout.fault == f"reproduce.sh: smaller models are left out: TRAIN_PATH={where} is no folder"
 
     @pytest.mark.parametrize(("smoke", "folder"), [((), "paper"), (("--smoke",), "smoke")])
     def test_results_and_checkpoints_are_in_the_checkout_unless_said_otherwise(self, checkout, smoke, folder, tmp_path):
         checkout.touch("ckpt/MAE-digits.pth", "elsewhere/MAE-digits.pth")
         *_, found = checkout.run("scripts/reproduce.sh", *smoke, MODELS="MAE-digits", cwd=tmp_path)
-        *_, table = stages(found)
+        *_, table, _ = stages(found)
         assert table.startswith(f"@/scripts/table.py --results @/results/{folder} ")
         given = {"CKPT": "@/elsewhere", "DATASET_PATH": "@/images", "IMAGES_PER_CLASS": "2", "QUADRATURE": "right"}
         given = {key: value.replace("@", str(checkout.root)) for key, value in given.items()}

@@ -140,6 +140,24 @@ esac
             ["python", "-m", "pytest", "-m", *marks.split(), *more.split(), "-k", "x"],
         ]
 
+    @pytest.mark.parametrize("browser", ["chromium", "chromium-browser", "google-chrome", None])
+    def test_a_missing_browser_is_said_first_and_last(self, setup, browser, tmp_path):
+        """Its tests are then skipped, and nobody should believe that they passed."""
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        for name in ("cat", "cksum", "dirname", "sh"):
+            (tools / name).symlink_to(shutil.which(name))
+        for name in ("ruff", "lint-imports", "mypy", *([browser] if browser else [])):
+            setup.command(name)
+        setup.run("use.sh", "test")
+        for code in (0, 1):
+            fails = {"FAILS": "--no-logo", "CODE": "1"} if code else {}
+            setup.run("scripts/test.sh", PATH=f"{setup.bin}:{tools}", code=code, **fails)
+            said = [line for line in setup.found.stderr.splitlines() if "BROWSER" in line]
+            warning = "test: NO BROWSER: the atlas's tests in one are skipped; install it: apt install chromium"
+            assert said == ([] if browser else [warning] * 2)
+            assert browser or setup.found.stderr.splitlines()[-1] == warning
+
     def test_a_fault_that_lint_finds_stops_the_tests(self, setup):
         setup.run("use.sh", "test")
         for name in ("ruff", "lint-imports", "mypy"):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers import ROOT, run_file, run_script
+from helpers import ROOT, run_file
 from made import classes_of, random_paths, write_classes
 from PIL import Image
 
@@ -34,9 +34,9 @@ class TestScripts:
         (class_records / "imgnet_all-1.rlt.jsonl").write_text("")
         own = {"paper-plot": ("--classes", 0, 1, 3), "name2img": ("--classes", 0, 1, 3)}.get(script, ())
         written = []
-        for i, (start, cwd) in enumerate(((run_file, ROOT), (run_script, ROOT / "experiments/similarity"))):
+        for i, cwd in enumerate((ROOT, ROOT / "experiments/similarity")):
             options = ("--results", class_records, "--dataset_path", image_folder, "--output_dir", tmp_path / f"{i}")
-            result = start(f"experiments/similarity/{script}.py", *options, *own, cwd=cwd).expect()
+            result = run_file(f"experiments/similarity/{script}.py", *options, *own, cwd=cwd).expect()
             assert "left out, without records: 1 (class1)" in result.stderr
             written.append(sorted(p.relative_to(tmp_path / f"{i}") for p in (tmp_path / f"{i}").rglob("*")))
         assert written[0] == written[1] != []

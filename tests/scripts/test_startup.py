@@ -16,11 +16,15 @@ SCRIPTS = sorted(
 WEIGHTS = ("--pretrain_weight", "none.npz")
 #: What a command cannot do without, by the name of its script.
 REQUIRED = dict.fromkeys(("baseline.py", "check.py", "edit.py", "joint_attr.py", "joint_attr_mae.py"), WEIGHTS)
+REQUIRED |= {"joint_attr_heads.py": WEIGHTS}
 REQUIRED |= dict.fromkeys(("influence_pattern.py", "influence_pattern_mae.py"), WEIGHTS)
 REQUIRED |= {
     "name2img.py": ("--classes", "1"),
     "over_seeds.py": ("x", "y"),
+    "shrink.py": (*WEIGHTS, "--output", "x.npz", "--importance", "random"),
     "study_methods.py": WEIGHTS,
+    "top_images.py": WEIGHTS,
+    "unit_maps.py": WEIGHTS,
     "zero_shot.py": ("--pretrain_weight", "x", "--names", "x"),
 }
 #: Each of the calls, one after another; what they print is theirs, and the last line tells how they ended.
@@ -49,7 +53,7 @@ def ended(name: str, *calls: tuple[str, ...]) -> tuple[list, str, list[str]]:
 
 
 def test_the_scripts_are_all_there():
-    assert len(SCRIPTS) == 28
+    assert len(SCRIPTS) == 36
     assert {name.rsplit("/", 1)[-1] for name in SCRIPTS} >= {"joint_attr.py", "edit.py", "table.py", "stages.py"}
     for name in SCRIPTS:
         assert 'if __name__ == "__main__":' in (ROOT / name).read_text(), name
@@ -114,6 +118,8 @@ except Found:
         ("scripts/benchmark.py", ()),
         ("scripts/study_search.py", ("--output", "new/study")),
         ("scripts/study_methods.py", WEIGHTS),
+        ("scripts/study_shrink.py", (*WEIGHTS, "--training_path", "x")),
+        ("scripts/shrink.py", (*WEIGHTS, "--output", "x.npz", "--importance", "random")),
         ("scripts/train_digits.py", ("--overwrite",)),
     ],
 )

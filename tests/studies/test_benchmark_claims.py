@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import random_model, tiny_config
 
-from neuronpath import Quadrature, Shortlist, find_path
+from neuronpath import Quadrature, Shortlist, find_head_path, find_path
 from neuronpath.attribution.engine import Problem
 from neuronpath.attribution.influence import layer_influence
 from neuronpath.attribution.reference import plain_influence, plain_search
@@ -15,13 +15,14 @@ from neuronpath.studies import benchmark
 from neuronpath.studies.benchmark import (
     Contender,
     compare,
+    heads_table,
     influences_table,
     product_rate,
     rules_table,
     searches_table,
     sizes_table,
 )
-from neuronpath.studies.cost import block_flops, engine_flops, plain_flops
+from neuronpath.studies.cost import block_flops, engine_flops, head_flops, plain_flops
 
 
 @pytest.fixture
@@ -80,6 +81,17 @@ def test_influences_layer_by_layer_and_in_one_pass(given):
     problem = Problem.of(model, x, y, midpoint, 1000)
     for a, b in zip(fast.run(), layer_influence(problem, x), strict=True):
         assert torch.equal(a, b)
+
+
+def test_heads_beside_neurons_at_the_same_nodes(given):
+    rule = Quadrature("gauss-legendre", 2)
+    found = heads_table(*given, rule, 1000)
+    assert list(found) == ["neurons, gauss-legendre 2", "heads, every one alone, gauss-legendre 2"]
+    neurons, heads = found.values()
+    assert torch.equal(neurons.run().score, find_path(*given, rule).score)
+    assert torch.equal(heads.run().score, find_head_path(*given, rule).score)
+    config = given[0].config
+    assert (neurons.flops, heads.flops) == (engine_flops(config, rule), head_flops(config, rule))
 
 
 @pytest.mark.parametrize(
