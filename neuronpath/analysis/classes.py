@@ -109,17 +109,25 @@ def resolve(options: Namespace) -> dict:
             raise UserError(f"{file}: model_mlp_dim is not the number of units of a layer; were these made by path/*?")
     if settings.get("dataset", "imagenet1k") not in DATASETS:
         raise UserError(f"{file}: its dataset is none of {', '.join(DATASETS)}; mend it")
+    settle_dataset(options, settings, recorded)
+    return settings
+
+
+def settle_dataset(options: Namespace, settings: dict, recorded: dict) -> None:
+    """Fill in data set and path where they were not typed, by the `settings` and options `recorded` of the records.
+
+    `options.path_typed` tells which it was. UserError where options of the data set contradict each other.
+    """
     same = options.dataset in (None, settings.get("dataset"))
     options.dataset = options.dataset or settings.get("dataset", "imagenet1k")
     options.path_typed = options.dataset_path is not None
     if not options.path_typed:
-        inside = below_root(recorded.get("dataset_path")) if same else None
+        inside = _below_root(recorded.get("dataset_path")) if same else None
         options.dataset_path = inside or default_dataset_path(options.dataset)
     check_dataset(options, opened=False)
-    return settings
 
 
-def below_root(path: object) -> Path | None:
+def _below_root(path: object) -> Path | None:
     """`path` where it is a folder below the project's root."""
     try:
         found = (ROOT / path).resolve() if isinstance(path, str) else None

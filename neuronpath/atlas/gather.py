@@ -139,29 +139,18 @@ class Gathered:
 
     def _read(self, job: str, file: Path, label: int) -> dict[str, dict]:
         """One label file's records by image, each value checked."""
-        found, several = {}, read_label(file)
-        if not all("image" in record for record in several):
-            self._unnamed(file, label, several)
-        for i, record in enumerate(several):
-            name = record.get("image", f"{label}/{i}")
+        records = read_label(file)
+        found = join(records, [f"{label}/{i}" for i in range(len(records))], str(file))
+        if records and "image" not in records[0] and self._counts.setdefault(label, len(records)) != len(records):
+            fault = "its records name no images and cannot be joined by position to those of other jobs, which are more"
+            raise UserError(f"{file}: {fault} or fewer; give records of the same images")
+        for name, record in found.items():
             for key, value in record.items():
                 if key in KEYS and not KEYS[key].kind.holds(value, self.sizes):
                     raise UserError(
                         f"{file}: {name}: {key} is not {KEYS[key].kind.of(self.sizes)}; mend or remove the line"
                     )
-            found[name] = record
         return found
-
-    def _unnamed(self, file: Path, label: int, records: list[dict]) -> None:
-        """Records that name no image are joined by position, where all of the class are so and as many.
-
-        UserError elsewhere.
-        """
-        names = [f"{label}/{i}" for i in range(len(records))]
-        join(records, names, str(file))  # which warns, or refuses a mixture
-        if self._counts.setdefault(label, len(records)) != len(records) or any("image" in r for r in records):
-            fault = "its records name no images and cannot be joined by position to those of other jobs, which are more"
-            raise UserError(f"{file}: {fault} or fewer; give records of the same images")
 
     def _method(self, key: str, records: list[dict | None], label: int) -> dict[str, list]:
         """Per image path, score, and activations and margins where they are recorded; None for one without a record."""

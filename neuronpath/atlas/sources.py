@@ -3,13 +3,12 @@
 from argparse import Namespace
 from copy import copy
 
-from ..analysis.classes import below_root
+from ..analysis.classes import settle_dataset
 from ..analysis.results import Results
-from ..cli.options import check_dataset
 from ..data.images import ImageSet, open_chosen
 from ..data.names import class_names
 from ..errors import UserError
-from ..files import DATASETS, default_dataset_path
+from ..files import DATASETS
 from .build import Sources
 
 
@@ -18,20 +17,15 @@ def open_sources(options: Namespace, results: Results, models: list[str]) -> Sou
 
     UserError for options that contradict each other, and for a typed --dataset_path that is no such data set.
     """
-    typed, chosen = options.dataset_path is not None, copy(options)
+    chosen = copy(options)
     args = [found for model in models for found in results.args(model).values()]
     settings, recorded = (args[0].settings, args[0].options) if args else ({}, {})
-    same = options.dataset in (None, settings.get("dataset"))
-    chosen.dataset = options.dataset or settings.get("dataset", "imagenet1k")
-    if chosen.dataset not in DATASETS:
+    if (options.dataset or settings.get("dataset", "imagenet1k")) not in DATASETS:
         raise UserError(
             f"{options.results}: records of a data set that is none of {', '.join(DATASETS)}; give --dataset"
         )
-    if not typed:
-        inside = below_root(recorded.get("dataset_path")) if same else None
-        chosen.dataset_path = inside or default_dataset_path(chosen.dataset)
-    check_dataset(chosen, opened=False)
-    images, reason = _images(chosen, settings, typed)
+    settle_dataset(chosen, settings, recorded)
+    images, reason = _images(chosen, settings)
     kinds = {model: str(results.settings(model).get("dataset", chosen.dataset)) for model in models}
     others = {
         model: f"pictures: its records are of {kind}, and --dataset is {chosen.dataset}"
@@ -42,7 +36,7 @@ def open_sources(options: Namespace, results: Results, models: list[str]) -> Sou
     return Sources(images, reason, names, others)
 
 
-def _images(chosen: Namespace, settings: dict, typed: bool) -> tuple[ImageSet | None, str]:
+def _images(chosen: Namespace, settings: dict) -> tuple[ImageSet | None, str]:
     """The data set, or why there is none."""
     if chosen.dataset == "images" and not chosen.images:
         return None, "pictures: the records are of single images; name them with --images"
@@ -50,7 +44,7 @@ def _images(chosen: Namespace, settings: dict, typed: bool) -> tuple[ImageSet | 
     try:
         return open_chosen(chosen, classes if isinstance(classes, int) else 1000), ""
     except UserError as e:
-        if typed:
+        if chosen.path_typed:
             raise
         return None, f"pictures: {e}"
 

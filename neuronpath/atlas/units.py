@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,12 @@ def write_units(
 
 def _fits(maps: UnitMaps, whole: str, side: int, gathered: Gathered) -> bool:
     """Whether these are of the same top images, units of the model, and on the grid of the layers before."""
-    of = json.loads(maps.made_of) if maps.made_of.startswith("{") else {}
+    of: Any = None
+    with suppress(ValueError):  # nothing of ours: of other images
+        of = json.loads(maps.made_of)
     known = not len(maps.unit) or int(maps.unit.max()) < gathered.mlp_dim
-    return of.get("top_images") == whole and known and side in (0, maps.map.shape[2])
+    same = isinstance(of, dict) and of.get("top_images") == whole
+    return same and known and side in (0, maps.map.shape[2])
 
 
 def _write_maps(maps: UnitMaps, layer: int, put: Callable[[str, Any], None]) -> list[int]:
