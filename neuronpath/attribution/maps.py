@@ -65,6 +65,7 @@ def unit_maps(
     images: Tensor,
     places: Tensor | Sequence[tuple[int, int, int]],
     *,
+    grid: PatchGrid | None = None,
     internal_batch_size: int | None = None,
 ) -> Tensor:
     """Maps (P, side, side) over the patches, one for each of `places` (P, 3): which of `images`, layer, unit.
@@ -76,7 +77,7 @@ def unit_maps(
     ValueError for places that are not there. UserError where the patches are no grid (`patch_grid`), and where the head
     reads several tokens but not every patch's. Cost: one forward per image, as far as the last layer that is asked for;
     for one neuron token instead l + 1 blocks forward and backward per place in layer l. At most `internal_batch_size`
-    images or places at once.
+    images or places at once. `grid`: that of `patch_grid`, where it is at hand.
     """
     places = torch.as_tensor(places, dtype=torch.long).reshape(-1, 3).cpu()
     limits = torch.tensor([len(images), model.config.depth, model.config.mlp_dim])
@@ -84,7 +85,7 @@ def unit_maps(
         raise ValueError(
             f"no image, layer, unit {tuple(places[bad[0, 0]].tolist())}: there are {tuple(limits.tolist())}"
         )
-    grid, rows = patch_grid(model), internal_batch_size or default_rows(model, images.device)
+    grid, rows = grid or patch_grid(model), internal_batch_size or default_rows(model, images.device)
     maps = _gradient_maps if model.num_neuron_tokens == 1 else _activation_maps
     return maps(model, images, places, grid, rows).unflatten(1, (grid.side, grid.side))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..attribution.maps import patch_grid, unit_maps
+from ..attribution.maps import PatchGrid, patch_grid, unit_maps
 from ..cli.exits import DONE, SKIPPED, Report
 from ..data.loading import batches
 from ..errors import UserError
@@ -34,7 +34,7 @@ def write_maps(options: Namespace) -> Report:
     top = read_top_images(file)
     inputs = open_inputs(options)
     _check(inputs, file)
-    side = patch_grid(inputs.model).side  # told before images are read
+    grid = patch_grid(inputs.model)  # told before images are read
     depth = inputs.model.config.depth
     if options.layers and max(options.layers) >= depth:
         raise UserError(f"--layers: the model has no layer {max(options.layers)}; its layers are 0 to {depth - 1}")
@@ -48,7 +48,7 @@ def write_maps(options: Namespace) -> Report:
         made_of = json.dumps({"top_images": whole, "units": digest, "precision": options.precision})
         there = None if options.overwrite else read_unit_maps(target)
         if there is None or there.made_of != made_of:
-            maps, bad = _layer(inputs, top, layer, chosen, side)
+            maps, bad = _layer(inputs, top, layer, chosen, grid)
             unread |= bad
             made = json.dumps({**json.loads(made_of), "unread": sorted(bad)}) if bad else made_of  # then made anew
             with writing(target, ""):
@@ -105,11 +105,13 @@ def _records(folder: Path, prefix: str) -> Iterator[dict]:
         yield from read_label(file)
 
 
-def _layer(inputs: Inputs, top: TopImages, layer: int, units: np.ndarray, side: int) -> tuple[np.ndarray, set[str]]:
+def _layer(
+    inputs: Inputs, top: TopImages, layer: int, units: np.ndarray, grid: PatchGrid
+) -> tuple[np.ndarray, set[str]]:
     """(n, TOP, side, side) float32 of `units` (n,), NaN where there is no image; and images that cannot be read."""
     options, known = inputs.options, {item.image: item for item in inputs.source.items}
     places = top.image[layer][units]  # (n, TOP)
-    maps = np.full((len(units), TOP, side, side), np.nan, np.float32)
+    maps = np.full((len(units), TOP, grid.side, grid.side), np.nan, np.float32)
     names = [top.images[i] for i in np.unique(places[places >= 0])]
     if lacking := [name for name in names if name not in known]:
         raise UserError(
@@ -127,7 +129,11 @@ def _layer(inputs: Inputs, top: TopImages, layer: int, units: np.ndarray, side: 
         where = np.argwhere(np.isin(places, [*at]))  # (P, 2): unit, rank
         asked = [(at[int(places[i, k])], layer, int(units[i])) for i, k in where]
         found = unit_maps(
-            inputs.model, inputs.on_device(batch.images), asked, internal_batch_size=options.internal_batch_size
+            inputs.model,
+            inputs.on_device(batch.images),
+            asked,
+            grid=grid,
+            internal_batch_size=options.internal_batch_size,
         )
         maps[where[:, 0], where[:, 1]] = found.to("cpu", torch.float32).numpy()
     return maps, bad
